@@ -1,0 +1,63 @@
+"""The filter gradient of the adder response, on the convolution's own backward pass."""
+
+from typing import Any
+
+import tensorflow as tf
+
+from pkkd_tf.ops.geometry import Geometry, pad_image, static_or_dynamic_shape
+
+
+@tf.autograph.experimental.do_not_convert
+def filter_gradient(
+    x: tf.Tensor, filters: tf.Tensor, gradient: tf.Tensor, geometry: Geometry
+) -> tf.Tensor:
+    """The "full-precision" filter gradient `dF = sum_p (X - F) dY` of AdderNet.
+
+    It needs no adder kernel: `dF = conv2d_backprop_filter(X, dY) - F * sum_p dY`, exactly, padded
+    taps (`X = 0`) included. Accumulates in float32 (float64 for float64 inputs).
+
+    Args:
+        x: images (N, H, W, C).
+        filters: (kh, kw, C / groups, O).
+        gradient: `dL/dY` (N, P, Q, O).
+        geometry: the sliding window.
+
+    Returns:
+        `dL/dF`, shape and type of `filters`.
+    """
+    dtype = tf.float64 if x.dtype == tf.float64 else tf.float32
+    x, f, dy = (tf.cast(t, dtype) for t in (x, filters, gradient))
+    _, height, width, _ = static_or_dynamic_shape(x)
+    padded = pad_image(x, geometry.pads((height, width), filters.shape[:2]))
+    backprop = _stock if geometry.groups == 1 and geometry.dilations == (1, 1) else _by_taps
+    df = backprop(padded, f.shape, dy, geometry) - f * tf.reduce_sum(dy, axis=[0, 1, 2])
+    return tf.cast(df, filters.dtype)
+
+
+def _stock(x: tf.Tensor, shape: tf.TensorShape, dy: tf.Tensor, geometry: Geometry) -> tf.Tensor:
+    return tf.raw_ops.Conv2DBackpropFilter(
+        input=x,
+        filter_sizes=shape,
+        out_backprop=dy,
+        strides=[1, *geometry.strides, 1],
+        padding="VALID",
+    )
+
+
+def _by_taps(x: tf.Tensor, shape: tf.TensorShape, dy: tf.Tensor, geometry: Geometry) -> tf.Tensor:
+    """One product a tap: the stock CPU kernel knows neither groups nor dilations here."""
+    kh, kw, inputs, outputs = shape
+    batch, rows, columns, _ = static_or_dynamic_shape(dy)
+    dy = tf.reshape(dy, [batch, rows, columns, geometry.groups, outputs // geometry.groups])
+
+    def at_tap(i: int, j: int) -> tf.Tensor:
+        begin = (i * geometry.dilations[0], j * geometry.dilations[1])
+        ends: Any = [b + (n - 1) * s + 1 for b, n, s in zip(begin, (rows, columns), geometry.strides)]
+        (sh, sw) = geometry.strides
+        window = x[:, begin[0] : ends[0] : sh, begin[1] : ends[1] : sw]
+        window = tf.reshape(window, [batch, rows, columns, geometry.groups, inputs])
+        product = tf.einsum("npqgc,npqgo->cgo", window, dy)
+        return tf.reshape(product, [inputs, outputs])
+
+    taps = [at_tap(i, j) for i in range(kh) for j in range(kw)]
+    return tf.reshape(tf.stack(taps), shape)

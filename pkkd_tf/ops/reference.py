@@ -1,0 +1,174 @@
+"""The adder response in stock TensorFlow operations: every device, XLA, SavedModel, TFLite-free.
+
+The broadcast `|X - F|` of a whole layer does not fit in memory (2.4 GB for one ResNet-20 layer at
+batch 256), so both passes run over tiles: some images at a time, one filter tap at a time, and of
+a tap some channels at a time, such that one broadcast holds about `TILE_ELEMENTS` numbers.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import tensorflow as tf
+
+from pkkd_tf.ops.geometry import Geometry, is_nonzero, pad_image, static_or_dynamic_shape
+
+TILE_ELEMENTS = 1 << 20
+
+
+@tf.autograph.experimental.do_not_convert
+def forward(x: tf.Tensor, filters: tf.Tensor, geometry: Geometry) -> tf.Tensor:
+    """`Y(m,n,t) = -sum_{i,j,k} |X(m+i, n+j, k) - F(i,j,k,t)|`, shapes as in `adder_conv2d`."""
+    plan = _Plan(x, filters, geometry)
+
+    def tile(images: tf.Tensor) -> tf.Tensor:
+        total = tf.zeros([plan.tile, *plan.output, plan.groups, plan.group_outputs], plan.dtype)
+        for i, j in plan.taps():
+            window = plan.window(images, i, j)
+            total += _sum_over_chunks(
+                lambda c, size, window=window, f=plan.filters[i, j]: tf.reduce_sum(
+                    tf.abs(
+                        tf.slice(window, [0, 0, 0, 0, c], [-1, -1, -1, -1, size])[..., None]
+                        - tf.slice(f, [0, c, 0], [-1, size, -1])
+                    ),
+                    axis=4,
+                ),
+                plan.group_inputs,
+                plan.chunk,
+                total,
+            )
+        return -tf.reshape(total, [plan.tile, *plan.output, plan.outputs])
+
+    y = plan.map_tiles(tile, [plan.padded], [*plan.output, plan.outputs])
+    return tf.cast(y, x.dtype)
+
+
+@tf.autograph.experimental.do_not_convert
+def input_gradient(
+    x: tf.Tensor, filters: tf.Tensor, gradient: tf.Tensor, geometry: Geometry, mode: str
+) -> tf.Tensor:
+    """`dX = sum_t HT(F - X) dY`, `HT(z) = clamp(z, -1, 1)` or, with mode `"sign"`, `sign(z)`."""
+    plan = _Plan(x, filters, geometry)
+    gradient = plan.pad_batch(tf.cast(gradient, plan.dtype))
+    slope = tf.sign if mode == "sign" else lambda z: tf.clip_by_value(z, -1.0, 1.0)
+
+    def tile(images: tf.Tensor, dy: tf.Tensor) -> tf.Tensor:
+        total = tf.zeros_like(images)
+        dy = tf.reshape(dy, [plan.tile, *plan.output, plan.groups, plan.group_outputs])
+        for i, j in plan.taps():
+            window = plan.window(images, i, j)[..., None]
+            at_tap = _sum_over_chunks(
+                lambda t, size, window=window, f=plan.filters[i, j]: tf.reduce_sum(
+                    slope(tf.slice(f, [0, 0, t], [-1, -1, size]) - window)
+                    * tf.slice(dy, [0, 0, 0, 0, t], [-1, -1, -1, -1, size])[..., None, :],
+                    axis=5,
+                ),
+                plan.group_outputs,
+                plan.chunk,
+                window[..., 0],
+            )
+            total += plan.spread(at_tap, i, j)
+        return total
+
+    dx = plan.map_tiles(tile, [plan.padded, gradient], [*plan.padded_size, plan.inputs])
+    (top, _), (left, _) = plan.pads
+    return tf.cast(tf.slice(dx, [0, top, left, 0], tf.shape(x)), x.dtype)
+
+
+class _Plan:
+    """The tiling of one layer: how many images and channels at a time, and where a tap looks."""
+
+    def __init__(self, x: tf.Tensor, filters: tf.Tensor, geometry: Geometry):
+        self.geometry = geometry
+        self.dtype = tf.float64 if x.dtype == tf.float64 else tf.float32
+        self.kernel, self.outputs = filters.shape[:2], filters.shape[3]
+        self.groups, self.group_inputs = geometry.groups, filters.shape[2]
+        self.group_outputs = self.outputs // self.groups
+        self.batch, height, width, self.inputs = static_or_dynamic_shape(x)
+        self.pads = geometry.pads((height, width), self.kernel)
+        self.padded_size = [sum(pad) + size for pad, size in zip(self.pads, (height, width))]
+        self.output = geometry.output_size(self.padded_size, self.kernel)
+        self._choose_tile(self.inputs * self.group_outputs)
+        self.filters = tf.transpose(
+            tf.reshape(
+                tf.cast(filters, self.dtype),
+                [*self.kernel, self.group_inputs, self.groups, self.group_outputs],
+            ),
+            [0, 1, 3, 2, 4],
+        )
+        self.padded = self.pad_batch(pad_image(tf.cast(x, self.dtype), self.pads))
+
+    def _choose_tile(self, terms_per_pixel: int) -> None:
+        """Images a tile, and channels a broadcast where even one image would be too much."""
+        rows, columns = (64 if tf.is_tensor(size) else size for size in self.output)
+        per_image = max(1, rows * columns * terms_per_pixel)
+        self.tile = max(1, TILE_ELEMENTS // per_image)
+        if not tf.is_tensor(self.batch):
+            tiles = max(1, -(-self.batch // self.tile))
+            self.tile = max(1, -(-self.batch // tiles))
+        self.chunk = max(1, self.group_inputs * TILE_ELEMENTS // per_image)
+        self.tiles = -(-self.batch // self.tile)
+
+    def pad_batch(self, x: tf.Tensor) -> tf.Tensor:
+        """Adds images until the tiles divide the batch."""
+        missing = self.tiles * self.tile - self.batch
+        return tf.pad(x, [[0, missing], [0, 0], [0, 0], [0, 0]]) if is_nonzero(missing) else x
+
+    def taps(self) -> list[tuple[int, int]]:
+        return [(i, j) for i in range(self.kernel[0]) for j in range(self.kernel[1])]
+
+    def _tap_slice(self, i: int, j: int) -> tuple[list[Any], list[Any], list[int]]:
+        begin = [i * self.geometry.dilations[0], j * self.geometry.dilations[1]]
+        strides = self.geometry.strides
+        end = [b + (n - 1) * s + 1 for b, n, s in zip(begin, self.output, strides)]
+        return [0, *begin, 0], [self.tile, *end, self.inputs], [1, *strides, 1]
+
+    def window(self, images: tf.Tensor, i: int, j: int) -> tf.Tensor:
+        """The pixels under tap (i, j), as (tile, rows, columns, groups, inputs of a group)."""
+        pixels = tf.strided_slice(images, *self._tap_slice(i, j))
+        return tf.reshape(pixels, [self.tile, *self.output, self.groups, self.group_inputs])
+
+    def spread(self, at_tap: tf.Tensor, i: int, j: int) -> tf.Tensor:
+        """The transpose of `window`: values back at their pixels, zeros between them."""
+        begin, end, strides = self._tap_slice(i, j)
+        return tf.raw_ops.StridedSliceGrad(
+            shape=[self.tile, *self.padded_size, self.inputs],
+            begin=begin,
+            end=end,
+            strides=strides,
+            dy=tf.reshape(at_tap, [self.tile, *self.output, self.inputs]),
+        )
+
+    def map_tiles(
+        self, tile: Callable[..., tf.Tensor], arrays: list[tf.Tensor], shape: Any
+    ) -> tf.Tensor:
+        """`tile` on `self.tile` images at a time, the results as one batch."""
+        if not tf.is_tensor(self.tiles) and self.tiles == 1:
+            return tile(*arrays)[: self.batch]
+
+        def one(index: tf.Tensor) -> tf.Tensor:
+            begin = index * self.tile
+            return tile(*(tf.slice(a, [begin, 0, 0, 0], [self.tile, -1, -1, -1]) for a in arrays))
+
+        static = [None if tf.is_tensor(size) else size for size in shape]
+        y = tf.map_fn(
+            one,
+            tf.range(self.tiles),
+            fn_output_signature=tf.TensorSpec([self.tile, *static], self.dtype),
+            parallel_iterations=1,
+        )
+        return tf.reshape(y, [self.tiles * self.tile, *shape])[: self.batch]
+
+
+def _sum_over_chunks(
+    term: Callable[[Any, int], tf.Tensor], channels: int, chunk: int, like: tf.Tensor
+) -> tf.Tensor:
+    """Sums `term(first, size)` over slices of `channels`, the largest divisor up to `chunk`."""
+    size = max(d for d in range(1, min(chunk, channels) + 1) if channels % d == 0)
+    if size == channels:
+        return term(0, channels)
+    return tf.while_loop(
+        lambda first, _: first < channels,
+        lambda first, total: (first + size, total + term(first, size)),
+        (0, tf.zeros_like(like)),
+        parallel_iterations=1,
+    )[1]
