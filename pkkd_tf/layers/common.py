@@ -1,0 +1,60 @@
+"""What the adder layers share: the marked filters, both data formats, bias and activation."""
+
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from pkkd_tf.ops import adder_conv2d
+from pkkd_tf.ops.adder_conv2d import INPUT_GRADIENTS
+
+PACKAGE = "pkkd_tf"
+
+
+def adder_initializer() -> keras.initializers.Initializer:
+    """Filters start as N(0, 1), not scaled by the fan-in (official AdderNet code)."""
+    return keras.initializers.RandomNormal(mean=0.0, stddev=1.0)
+
+
+def check_input_gradient(mode: str) -> str:
+    """Returns `mode` if the op knows it, else raises `ValueError`."""
+    if mode not in INPUT_GRADIENTS:
+        raise ValueError(
+            f"`input_gradient` must be one of {INPUT_GRADIENTS}. Received: input_gradient={mode!r}"
+        )
+    return mode
+
+
+def mark_adder_filters(variable: keras.Variable) -> None:
+    """Tells the optimizer that the adaptive local learning rate applies to `variable`."""
+    variable.is_adder_filter = True  # type: ignore[attr-defined]
+
+
+def is_adder_filter(variable: Any) -> bool:
+    """Whether a layer marked `variable` as adder filters."""
+    return getattr(variable, "is_adder_filter", False)
+
+
+def finish(layer: Any, outputs: Any) -> Any:
+    """Adds the bias, if the layer has one, and applies its activation."""
+    if layer.use_bias:
+        shape = [1] * len(outputs.shape)
+        shape[1 if getattr(layer, "data_format", "") == "channels_first" else -1] = -1
+        outputs = keras.ops.add(outputs, keras.ops.reshape(layer.bias, shape))
+    return outputs if layer.activation is None else layer.activation(outputs)
+
+
+def respond(layer: Any, inputs: Any, filters: Any, groups: int) -> tf.Tensor:
+    """The adder response of a two-dimensional layer, in the layer's data format."""
+    channels_first = layer.data_format == "channels_first"
+    inputs = tf.transpose(inputs, [0, 2, 3, 1]) if channels_first else inputs
+    outputs = adder_conv2d(
+        inputs,
+        filters,
+        strides=layer.strides,
+        padding=layer.padding.upper(),
+        dilations=layer.dilation_rate,
+        groups=groups,
+        input_gradient=layer.input_gradient,
+    )
+    return tf.transpose(outputs, [0, 3, 1, 2]) if channels_first else outputs
