@@ -9,7 +9,7 @@ from pkkd_tf.layers import common
 
 @keras.saving.register_keras_serializable(package=common.PACKAGE)
 class AdderConv2D(keras.layers.Conv2D):
-    """2D adder layer: `Y(m,n,t) = -sum_{i,j,k} |X(m+i, n+j, k) - F(i,j,k,t)|` (AdderNet, CVPR 2020).
+    """2D adder layer: `Y(m,n,t) = -sum_{i,j,k} |X(m+i, n+j, k) - F(i,j,k,t)|` (AdderNet, 2020).
 
     Drop-in for `keras.layers.Conv2D`: the same arguments in the same order, one appended. Two
     defaults differ, as in the official code: `use_bias=False` and filters drawn from N(0, 1).

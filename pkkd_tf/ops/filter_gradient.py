@@ -52,7 +52,9 @@ def _by_taps(x: tf.Tensor, shape: tf.TensorShape, dy: tf.Tensor, geometry: Geome
 
     def at_tap(i: int, j: int) -> tf.Tensor:
         begin = (i * geometry.dilations[0], j * geometry.dilations[1])
-        ends: Any = [b + (n - 1) * s + 1 for b, n, s in zip(begin, (rows, columns), geometry.strides)]
+        ends: Any = [
+            b + (n - 1) * s + 1 for b, n, s in zip(begin, (rows, columns), geometry.strides)
+        ]
         (sh, sw) = geometry.strides
         window = x[:, begin[0] : ends[0] : sh, begin[1] : ends[1] : sw]
         window = tf.reshape(window, [batch, rows, columns, geometry.groups, inputs])

@@ -1,0 +1,16 @@
+"""Progressive kernel based distillation: losses, feature matching, the model that trains both."""
+
+from pkkd_tf.distillation.features import FeatureLoss, FeatureMatching, SimilarityKernel
+from pkkd_tf.distillation.losses import distillation_loss, label_loss
+from pkkd_tf.distillation.matching import match_layers
+from pkkd_tf.distillation.pkkd import PKKD
+
+__all__ = [
+    "PKKD",
+    "FeatureLoss",
+    "FeatureMatching",
+    "SimilarityKernel",
+    "distillation_loss",
+    "label_loss",
+    "match_layers",
+]

@@ -1,0 +1,40 @@
+"""What the arguments of `PKKD` must fulfil."""
+
+from typing import Any
+
+METHODS = ("pkkd", "kd", "plain")
+TEACHER_MODES = ("progressive", "fixed")
+
+
+def check_arguments(model: Any) -> None:
+    """Raises `ValueError` with the rule and the value received for the first bad argument."""
+    needs_beta = model.method == "pkkd" and model.monitor_every == 0
+    rules = [
+        (model.method in METHODS, f"`method` must be one of {METHODS}", "method"),
+        (
+            (model.teacher is None) == (model.method == "plain"),
+            '`teacher` must be given for every method but "plain", and not for that one',
+            "method",
+        ),
+        (
+            model.teacher_mode in TEACHER_MODES,
+            f"`teacher_mode` must be one of {TEACHER_MODES}",
+            "teacher_mode",
+        ),
+        (model.alpha >= 0, "`alpha` must be at least 0", "alpha"),
+        (model.temperature > 0, "`temperature` must be above 0", "temperature"),
+        (model.beta is None or model.beta >= 0, "`beta` must be None or at least 0", "beta"),
+        (0 < model.feature_share < 1, "`feature_share` must be in (0, 1)", "feature_share"),
+        (model.monitor_every >= 0, "`monitor_every` must be at least 0", "monitor_every"),
+        (
+            model.beta is not None or not needs_beta,
+            "`monitor_every` must be above 0 unless `beta` is given",
+            "monitor_every",
+        ),
+    ]
+    for holds, rule, name in rules:
+        if not holds:
+            teacher = None if model.teacher is None else model.teacher.name
+            raise ValueError(
+                f"{rule}. Received: {name}={getattr(model, name)!r}, teacher={teacher!r}"
+            )

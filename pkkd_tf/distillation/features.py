@@ -1,0 +1,218 @@
+"""The feature loss of one pair of layers: similarity kernels, alignment, squared difference."""
+
+import dataclasses
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from pkkd_tf.layers.common import PACKAGE
+
+KERNELS = ("exponential", "identity")
+RESPONSES = ("batch_norm", "raw")
+TEACHER_SIDES = ("fixed", "trained")
+EPSILON = 1e-5
+
+
+@dataclasses.dataclass(frozen=True)
+class FeatureMatching:
+    """How the responses of a student's adder layer and its teacher's convolution are compared.
+
+    PKKD (Xu et al., NeurIPS 2020, arXiv 2009.13044) maps each response through a kernel of its
+    own and a linear transform before it compares them. This is a reconstruction of PKKD: the
+    paper's abstract and tables are what was at hand, so every choice is an argument. With `r` a
+    raw response (before batch normalization) and `u` what the kernel sees of it:
+
+        u        = (r - mean) / std over the batch            response="batch_norm", or r itself
+        student  h = exp(u / (2 sigma^2))                     kernel="exponential", or u
+        teacher  g = exp(teacher_sign * u / (2 sigma^2))
+        features = normalise(rho(h)), normalise(g or rho(g))  rho: 1x1 convolution
+        loss     = mean((student features - teacher features)^2), in [0, 4]
+
+    `normalise` subtracts the mean and divides by the standard deviation of the batch, so zero
+    features are no answer to the loss, and a gradient flows through both.
+
+    Attributes:
+        kernel: `"exponential"` (Laplace kernel of the L1 distance, exponential kernel of the
+            product) or `"identity"` (linear features).
+        teacher_sign: -1 (the paper's notation as far as known) or +1 (a larger product means a
+            larger similarity; measured better, the default).
+        response: `"batch_norm"` or `"raw"`; raw exponents start at `response / fan_in`, since
+            sigma = 1 would underflow to exp(-100).
+        student_alignment: whether the student's kernel is followed by rho.
+        teacher_side: `"fixed"` (no alignment, width not trained; the default) or `"trained"`
+            (both are; then one rank-1 feature map can satisfy the loss: watch effective rank).
+        teacher_gradient: whether the feature loss may also change the teacher.
+        bound: exponents are clipped to `[-bound, bound]`.
+
+    Raises:
+        ValueError: an argument out of the values above.
+
+    Example:
+        >>> FeatureMatching(kernel="identity", student_alignment=False)
+    """
+
+    kernel: str = "exponential"
+    teacher_sign: int = 1
+    response: str = "batch_norm"
+    student_alignment: bool = True
+    teacher_side: str = "fixed"
+    teacher_gradient: bool = False
+    bound: float = 10.0
+
+    def __post_init__(self) -> None:
+        """Checks every argument."""
+        choices = {"kernel": KERNELS, "response": RESPONSES, "teacher_side": TEACHER_SIDES}
+        for name, allowed in {**choices, "teacher_sign": (-1, 1)}.items():
+            if getattr(self, name) not in allowed:
+                raise ValueError(
+                    f"`{name}` must be one of {allowed}. Received: {name}={getattr(self, name)!r}"
+                )
+        if not self.bound > 0:
+            raise ValueError(f"`bound` must be above 0. Received: bound={self.bound}")
+
+
+@keras.saving.register_keras_serializable(package=PACKAGE)
+class SimilarityKernel(keras.layers.Layer):
+    """`exp(sign * u / (2 sigma^2))` of a layer's response, sigma > 0 trained as its logarithm.
+
+    Args:
+        sign: +1 or -1.
+        initial_width: float > 0, where `2 sigma^2` starts; near the fan-in for raw responses.
+        bound: float > 0, the exponent is clipped to `[-bound, bound]` so that it neither
+            underflows nor overflows in float32.
+        trainable, name, dtype: as in `keras.layers.Layer`.
+
+    Input shape:
+        Any.
+
+    Output shape:
+        The input's.
+
+    Example:
+        >>> SimilarityKernel(sign=1, initial_width=144.0)(tf.constant([-144.0]))   # exp(-1)
+    """
+
+    def __init__(
+        self, sign: int = 1, initial_width: float = 2.0, bound: float = 10.0, **kwargs: Any
+    ):
+        super().__init__(**kwargs)
+        if initial_width <= 0:
+            raise ValueError(
+                f"`initial_width` must be above 0. Received: initial_width={initial_width}"
+            )
+        self.sign, self.initial_width, self.bound = sign, initial_width, bound
+        start = keras.initializers.Constant(float(tf.math.log(float(initial_width))))
+        self.log_width = self.add_weight(shape=(), initializer=start, name="log_width")
+
+    def exponent(self, responses: Any) -> tf.Tensor:
+        """`sign * u / (2 sigma^2)`, not clipped."""
+        return self.sign * responses * tf.exp(-tf.convert_to_tensor(self.log_width))
+
+    def call(self, responses: Any) -> tf.Tensor:
+        """Returns the similarities, in `[exp(-bound), exp(bound)]`."""
+        return tf.exp(tf.clip_by_value(self.exponent(responses), -self.bound, self.bound))
+
+    def get_config(self) -> dict[str, Any]:
+        """Returns the arguments, serialisable."""
+        own = {"sign": self.sign, "initial_width": self.initial_width, "bound": self.bound}
+        return {**super().get_config(), **own}
+
+
+class FeatureLoss(keras.layers.Layer):
+    """The feature loss of one matched pair of layers, as `FeatureMatching` states it.
+
+    Args:
+        matching: `FeatureMatching`.
+        channels: int, channels of both responses.
+        fan_in: int, terms a response sums up; the start of `2 sigma^2` for raw responses.
+        name: string.
+
+    Input shape:
+        Two responses (N, H, W, channels), the student's and the teacher's.
+
+    Output shape:
+        The features of both sides, float32 (N, H, W, channels).
+    """
+
+    def __init__(self, matching: FeatureMatching, channels: int, fan_in: int, name: str):
+        super().__init__(name=name, dtype="float32")
+        self.matching = matching
+        width = float(fan_in) if matching.response == "raw" else 2.0
+        trained = matching.teacher_side == "trained"
+        self.student_kernel = SimilarityKernel(
+            1, width, matching.bound, dtype="float32", name="student_kernel"
+        )
+        self.teacher_kernel = SimilarityKernel(
+            matching.teacher_sign,
+            width,
+            matching.bound,
+            trainable=trained,
+            dtype="float32",
+            name="teacher_kernel",
+        )
+        self.student_alignment = _alignment(matching.student_alignment, channels, "student_align")
+        self.teacher_alignment = _alignment(trained, channels, "teacher_align")
+        self.built = True
+
+    def call(self, student: Any, teacher: Any) -> tuple[tf.Tensor, tf.Tensor]:
+        """Returns the normalised features `(student's, teacher's)`."""
+        if not self.matching.teacher_gradient:
+            teacher = tf.stop_gradient(teacher)
+        return (
+            self._side(student, self.student_kernel, self.student_alignment),
+            self._side(teacher, self.teacher_kernel, self.teacher_alignment),
+        )
+
+    def seen_by_kernel(self, response: Any) -> tf.Tensor:
+        """`u` of the formula: the response, batch-normalised unless the raw one is asked for."""
+        response = tf.cast(response, tf.float32)
+        return response if self.matching.response == "raw" else normalise(response)
+
+    def _side(self, response: Any, kernel: SimilarityKernel, alignment: Any) -> tf.Tensor:
+        features = self.seen_by_kernel(response)
+        if self.matching.kernel == "exponential":
+            features = kernel(features)
+        if alignment is not None:
+            features = alignment(features - tf.reduce_mean(features, [0, 1, 2]))
+        return normalise(features)
+
+
+def normalise(x: tf.Tensor) -> tf.Tensor:
+    """`(x - mean) / sqrt(variance + 1e-5)` per channel over the batch (N, H, W, C).
+
+    Differentiated through the mean and the variance: with them held constant the filters' RMS
+    was seen to run away.
+    """
+    mean, variance = tf.nn.moments(x, [0, 1, 2])
+    return tf.nn.batch_normalization(x, mean, variance, None, None, EPSILON)
+
+
+def similarity(student: tf.Tensor, teacher: tf.Tensor) -> tf.Tensor:
+    """Mean product of two normalised feature maps: their correlation, in [-1, 1]."""
+    return tf.reduce_mean(student * teacher)
+
+
+def effective_rank(features: tf.Tensor) -> tf.Tensor:
+    """Participation ratio `tr(C)^2 / tr(C^2)` of the channels' covariance `C`, 1 .. channels.
+
+    1.0 says that all channels carry one and the same map: the collapse that a feature loss with
+    trainable transforms on both sides was measured to end in.
+
+    Args:
+        features: tensor (N, H, W, C), centred per channel.
+
+    Returns:
+        Scalar float32.
+    """
+    rows = tf.reshape(features, [-1, features.shape[-1]])
+    covariance = tf.matmul(rows, rows, transpose_a=True) / tf.cast(tf.shape(rows)[0], rows.dtype)
+    return tf.linalg.trace(covariance) ** 2 / (tf.reduce_sum(covariance**2) + 1e-12)
+
+
+def _alignment(wanted: bool, channels: int, name: str) -> keras.layers.Layer | None:
+    if not wanted:
+        return None
+    layer = keras.layers.Conv2D(channels, 1, use_bias=False, dtype="float32", name=name)
+    layer.build((None, None, None, channels))
+    return layer

@@ -1,0 +1,85 @@
+"""Which layers of student and teacher are compared, checked before anything is trained."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+
+from pkkd_tf.layers import AdderConv2D, AdderDepthwiseConv2D
+
+
+def adder_layers(model: keras.Model) -> list[Any]:
+    """The layers of `model` that hold adder filters, in the model's order, nested ones included."""
+    return [layer for layer in model._flatten_layers() if filters_of(layer) is not None]
+
+
+def filters_of(layer: Any) -> Any:
+    """The adder filters of `layer`, or None if it has none."""
+    for variable in layer._trainable_variables:
+        if getattr(variable, "is_adder_filter", False):
+            return variable
+    return None
+
+
+def match_layers(
+    student: keras.Model, teacher: keras.Model, names: Sequence[str] | None
+) -> list[str]:
+    """Names of the layers to compare: adder layers of the student, their twins in the teacher.
+
+    Args:
+        student: functional model.
+        teacher: functional model; the twin of a layer has its name and its output shape.
+        names: layer names, or None for every two-dimensional adder layer that has a twin.
+
+    Returns:
+        The names in the student's order.
+
+    Raises:
+        ValueError: no layer can be matched, or a named one is missing, is no adder layer of the
+            student, or differs in shape.
+    """
+    theirs = {layer.name: layer for layer in teacher.layers}
+    ours = {
+        layer.name: layer
+        for layer in student.layers
+        if isinstance(layer, AdderConv2D | AdderDepthwiseConv2D)
+    }
+    chosen = [n for n in ours if n in theirs] if names is None else list(names)
+    for name in chosen:
+        _check_pair(name, ours, theirs)
+    if not chosen:
+        raise ValueError(
+            "At least one adder layer of the student must have a layer of the same name in the "
+            f"teacher. Received: student layers={list(ours)}, teacher layers={list(theirs)}"
+        )
+    return [name for name in ours if name in chosen]
+
+
+def check_pair(student: keras.Model, teacher: keras.Model) -> None:
+    """Raises `ValueError` unless teacher and student take the same images to the same logits."""
+    received = {
+        "student input": student.input_shape,
+        "teacher input": teacher.input_shape,
+        "student output": student.output_shape,
+        "teacher output": teacher.output_shape,
+    }
+    if student.input_shape != teacher.input_shape or student.output_shape != teacher.output_shape:
+        raise ValueError(
+            "Student and teacher must have equal input and output shapes. Received: "
+            + ", ".join(f"{name}={shape}" for name, shape in received.items())
+        )
+
+
+def _check_pair(name: str, ours: dict[str, Any], theirs: dict[str, Any]) -> None:
+    if name not in ours or name not in theirs:
+        raise ValueError(
+            "A matched layer must be an adder layer of the student and have a layer of the same "
+            f"name in the teacher. Received: {name!r}, student layers={list(ours)}, "
+            f"teacher layers={list(theirs)}"
+        )
+    shapes = ours[name].output.shape, theirs[name].output.shape
+    if shapes[0] != shapes[1]:
+        raise ValueError(
+            f"Matched layers must have equal output shapes. Received: layer={name!r}, "
+            f"student={shapes[0]}, teacher={shapes[1]}"
+        )

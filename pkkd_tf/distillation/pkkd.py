@@ -1,0 +1,327 @@
+"""Teacher and student in one Keras model, trained together."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from pkkd_tf.distillation import losses, monitor
+from pkkd_tf.distillation.arguments import check_arguments
+from pkkd_tf.distillation.features import FeatureLoss, FeatureMatching
+from pkkd_tf.distillation.matching import adder_layers, check_pair, filters_of, match_layers
+from pkkd_tf.layers.common import PACKAGE
+
+
+@keras.saving.register_keras_serializable(package=PACKAGE)
+class PKKD(keras.Model):
+    """Progressive kernel based distillation: a convolutional teacher and an adder student.
+
+        student:  L = CE(student, labels) + alpha * KD(student, teacher) + beta * L_features
+        teacher:  CE(teacher, labels)
+
+    Source: Xu et al., "Kernel Based Progressive Distillation for Adder Neural Networks", NeurIPS
+    2020, arXiv 2009.13044. This is a reconstruction of PKKD: the paper's method section was not
+    at hand, so its open choices are arguments (here and in `FeatureMatching`).
+
+    Both networks learn in the same step, each with its own optimizer; the teacher starts from
+    scratch with the student ("progressive") or is given trained and held ("fixed"). No gradient
+    reaches the teacher unless `FeatureMatching.teacher_gradient`. What is deployed is
+    `model.student`, the plain network; kernels and alignment stay behind.
+
+    `compile`, `fit`, `evaluate`, callbacks, `.keras` saving and loading (both optimizers' state
+    included) and `tf.distribute` strategies work as for every Keras model. Inputs are images and
+    labels: class numbers (N,) or probabilities (N, classes). Logs: `loss`, `accuracy`,
+    `ce_loss`; with a teacher `kd_loss`, `teacher_loss`, `teacher_accuracy`; with features
+    `feature_loss`, `beta`, `feature_share`, `effective_rank`, `exponent`; `filter_rms`.
+
+    Args:
+        student: functional Keras model to logits, its adder layers marked (`pkkd_tf.layers`).
+        teacher: functional Keras model of the same input and output shapes, or None (`plain`).
+        method: `"pkkd"`, `"kd"` (logits only) or `"plain"` (labels only).
+        alpha: float >= 0, weight of the logit distillation.
+        temperature: float > 0 of the softmax in the logit distillation.
+        beta: float >= 0, fixed weight of the feature loss; None: found by `feature_share`.
+        feature_share: float in (0, 1), the share that the feature loss shall have in the adder
+            layers' gradients (the adaptive learning rate hides sizes, so shares are what counts);
+            beta follows it every `monitor_every` steps. Ignored where beta is given.
+        matched_layers: names of the layers to compare; None: every adder layer with a twin.
+        matching: `FeatureMatching`, how they are compared.
+        teacher_mode: `"progressive"` or `"fixed"`.
+        monitor_every: int, steps between measurements of shares and features (each costs up to
+            three more backward passes); 0 never, which needs beta.
+        **kwargs: `name` of `keras.Model`.
+
+    Raises:
+        ValueError: an argument out of its range, shapes of student and teacher that differ, a
+            matched layer that is missing or differs in shape.
+
+    Example:
+        >>> student = pkkd_tf.models.build("resnet20", "adder")
+        >>> teacher = pkkd_tf.models.build("resnet20", "convolution")
+        >>> model = PKKD(student, teacher)
+        >>> model.compile(pkkd_tf.optimizers.AdderSGD(0.1, weight_decay=5e-4))
+        >>> model.fit(images, labels, batch_size=256)
+        >>> model.student.save("student.keras")
+    """
+
+    def __init__(
+        self,
+        student: keras.Model,
+        teacher: keras.Model | None = None,
+        method: str = "pkkd",
+        alpha: float = 1.0,
+        temperature: float = 1.0,
+        beta: float | None = None,
+        feature_share: float = 0.1,
+        matched_layers: Sequence[str] | None = None,
+        matching: FeatureMatching | None = None,
+        teacher_mode: str = "progressive",
+        monitor_every: int = 50,
+        **kwargs: Any,
+    ):
+        super().__init__(**kwargs)
+        self.student, self.teacher = student, teacher
+        self.method, self.teacher_mode = method, teacher_mode
+        self.alpha, self.temperature = alpha, temperature
+        self.beta, self.feature_share = beta, feature_share
+        self.monitor_every = monitor_every
+        check_arguments(self)
+        self.matching = matching or FeatureMatching()
+        self.matched_layers: list[str] = []
+        self.pairs: list[FeatureLoss] = []
+        if teacher is not None:
+            check_pair(student, teacher)
+        if method == "pkkd":
+            self._match(matched_layers)
+        extractors = _extractors(student, teacher, self.matched_layers)
+        self._extractors = lambda: extractors  # behind a function, so that Keras tracks no twin
+        adders = [layer.name for layer in adder_layers(student)]
+        self.monitor = monitor.LayerMonitor(
+            adders, self.matched_layers, monitor_every, beta, feature_share
+        )
+        self._add_means()
+        self.built = True
+
+    def _match(self, names: Sequence[str] | None) -> None:
+        self.matched_layers = match_layers(self.student, self.teacher, names)
+        for name in self.matched_layers:
+            layer = self.student.get_layer(name)
+            fan_in = int(keras.ops.size(filters_of(layer))) // filters_of(layer).shape[-1]
+            axis = 1 if layer.data_format == "channels_first" else -1
+            channels = layer.output.shape[axis]
+            self.pairs.append(FeatureLoss(self.matching, channels, fan_in, f"features_{name}"))
+
+    def _add_means(self) -> None:
+        names = ["loss", "accuracy", "ce_loss"]
+        names += [] if self.teacher is None else ["kd_loss", "teacher_loss", "teacher_accuracy"]
+        names += ["feature_loss"] if self.pairs else []
+        self._means = {name: keras.metrics.Mean(name) for name in names}
+
+    @property
+    def metrics(self) -> list[Any]:
+        """The running means of this epoch."""
+        return list(self._means.values())
+
+    @property
+    def student_variables(self) -> list[Any]:
+        """What the student's optimizer trains: the student, its kernels and alignments."""
+        return self.student.trainable_variables + [
+            v for pair in self.pairs for v in pair.trainable_variables
+        ]
+
+    @property
+    def teacher_variables(self) -> list[Any]:
+        """What the teacher's optimizer trains; empty without one or with a fixed teacher."""
+        if self.teacher is None or self.teacher_mode == "fixed":
+            return []
+        return self.teacher.trainable_variables
+
+    def call(self, inputs: Any, training: bool | None = None) -> Any:
+        """Returns the student's logits."""
+        return self.student(inputs, training=training)
+
+    def compile(  # noqa: A003
+        self, optimizer: Any = None, teacher_optimizer: Any = None, **kwargs: Any
+    ) -> None:
+        """Sets the optimizers and builds both, so that checkpoints restore both.
+
+        Args:
+            optimizer: the student's; `pkkd_tf.optimizers.AdderSGD` is meant.
+            teacher_optimizer: the teacher's; None: a copy of the student's.
+            **kwargs: `run_eagerly`, `steps_per_execution`, `jit_compile`, `auto_scale_loss` of
+                `keras.Model.compile`. The losses are this class's own.
+        """
+        super().compile(optimizer=optimizer, **kwargs)
+        self.optimizer.build(self.student_variables)
+        self.teacher_optimizer = None
+        if self.teacher_variables:
+            teacher_optimizer = keras.optimizers.get(teacher_optimizer or _copy(self.optimizer))
+            scaled = keras.optimizers.LossScaleOptimizer
+            if isinstance(self.optimizer, scaled) and not isinstance(teacher_optimizer, scaled):
+                teacher_optimizer = scaled(teacher_optimizer)
+            self.teacher_optimizer = teacher_optimizer
+            teacher_optimizer.build(self.teacher_variables)
+
+    def train_step(self, data: Any) -> dict[str, Any]:
+        """One step of both networks on one batch of images and labels."""
+        images, labels = _unpack(data)
+        with tf.GradientTape(persistent=True) as tape:
+            outputs, theirs, features = self._forward(images, training=True)
+            parts = self._parts(labels, outputs, theirs, features)
+            student_loss = tf.add_n([p for p in parts.values() if p is not None])
+            student_loss += tf.add_n([0.0, *self.student.losses])
+            teacher_loss = self._teacher_loss(labels, theirs, parts)
+            replicas = tf.distribute.get_strategy().num_replicas_in_sync
+            scaled = self.optimizer.scale_loss(student_loss / replicas)
+            if self.teacher_optimizer is not None:
+                scaled_teacher = self.teacher_optimizer.scale_loss(teacher_loss / replicas)
+        variables = self.student_variables
+        gradients = tape.gradient(scaled, variables)
+        self._measure(tape, parts, outputs, features)
+        self.optimizer.apply_gradients(zip(gradients, variables))
+        if self.teacher_optimizer is not None:
+            variables = self.teacher_variables
+            gradients = tape.gradient(scaled_teacher, variables)
+            self.teacher_optimizer.apply_gradients(zip(gradients, variables))
+        self._record(labels, outputs, theirs, parts, student_loss, teacher_loss)
+        return {**self.get_metrics_result(), **self.monitor.logs()}
+
+    def test_step(self, data: Any) -> dict[str, Any]:
+        """Losses on logits and accuracies of both networks on one batch."""
+        images, labels = _unpack(data)
+        outputs, theirs, _ = self._forward(images, training=False)
+        parts = self._parts(labels, outputs, theirs, None)
+        loss = tf.add_n([p for p in parts.values() if p is not None])
+        teacher_loss = self._teacher_loss(labels, theirs, parts)
+        self._record(labels, outputs, theirs, parts, loss, teacher_loss)
+        return {k: v for k, v in self.get_metrics_result().items() if k != "feature_loss"}
+
+    def layer_statistics(self) -> dict[str, dict[str, float]]:
+        """What was last measured, layer by layer.
+
+        Returns:
+            Of every adder layer of the student: `share_ce`, `share_kd`, `share_feature` (of the
+            gradient in its filters, summing to 1), `filter_rms`, and, where it is matched,
+            `similarity` to the teacher in [-1, 1], `exponent` (RMS, before clipping) and
+            `effective_rank` of its features (0 where it is not).
+        """
+        return self.monitor.statistics()
+
+    def _forward(self, images: Any, training: bool) -> tuple[Any, Any, Any]:
+        student, teacher = self._extractors()
+        outputs = student(images, training=training)
+        if teacher is None:
+            return outputs, None, None
+        progressive = self.teacher_mode == "progressive"
+        theirs = teacher(images, training=training and progressive)
+        if not training:
+            return outputs, theirs, None
+        features = [
+            pair(outputs[name], theirs[name]) for name, pair in zip(self.matched_layers, self.pairs)
+        ]
+        return outputs, theirs, features
+
+    def _parts(self, labels: Any, outputs: Any, theirs: Any, features: Any) -> dict[str, Any]:
+        """The student's loss parts, weighted; None where a part is not trained on."""
+        parts: dict[str, Any] = dict.fromkeys(monitor.PARTS)
+        parts["ce"] = losses.label_loss(labels, outputs["logits"])
+        if theirs is not None:
+            target = tf.stop_gradient(theirs["logits"])
+            kd = losses.distillation_loss(outputs["logits"], target, self.temperature)
+            parts["kd"] = self.alpha * kd
+        if features:
+            squares = [tf.reduce_mean(tf.math.squared_difference(a, c)) for a, c in features]
+            parts["feature"] = self.monitor.beta * tf.add_n(squares)
+        return parts
+
+    def _teacher_loss(self, labels: Any, theirs: Any, parts: dict[str, Any]) -> Any:
+        if theirs is None:
+            return None
+        loss = losses.label_loss(labels, theirs["logits"]) + tf.add_n([0.0, *self.teacher.losses])
+        leaks = self.matching.teacher_gradient and parts["feature"] is not None
+        return loss + parts["feature"] if leaks else loss
+
+    def _measure(self, tape: Any, parts: dict[str, Any], outputs: Any, features: Any) -> None:
+        filters = [filters_of(layer).value for layer in adder_layers(self.student)]
+        scale = self.optimizer.scale_loss(tf.constant(1.0))
+
+        def pairs() -> dict[str, tf.Tensor]:
+            matched = zip(self.matched_layers, self.pairs, features or [])
+            return {n: monitor.pair_statistics(pair, outputs[n], f) for n, pair, f in matched}
+
+        self.monitor.update(
+            self.optimizer.iterations,
+            filters,
+            lambda: monitor.gradient_norms(tape, list(parts.values()), filters, scale),
+            pairs,
+        )
+
+    def _record(
+        self, labels: Any, outputs: Any, theirs: Any, parts: Any, loss: Any, teacher_loss: Any
+    ) -> None:
+        size = tf.shape(labels)[0]
+        values = {"loss": loss, "ce_loss": parts["ce"]}
+        values.update({"kd_loss": parts["kd"], "teacher_loss": teacher_loss})
+        if parts["feature"] is not None:
+            values["feature_loss"] = tf.math.divide_no_nan(parts["feature"], self.monitor.beta)
+        for name, value in values.items():
+            if name in self._means and value is not None:
+                self._means[name].update_state(value, sample_weight=size)
+        self._means["accuracy"].update_state(losses.accuracy(labels, outputs["logits"]))
+        if theirs is not None:
+            hits = losses.accuracy(labels, theirs["logits"])
+            self._means["teacher_accuracy"].update_state(hits)
+
+    def get_config(self) -> dict[str, Any]:
+        """Returns the arguments, student and teacher serialised with them."""
+        config: dict[str, Any] = {"name": self.name, "matching": vars(self.matching).copy()}
+        for name in ("method", "alpha", "temperature", "beta", "feature_share", "teacher_mode"):
+            config[name] = getattr(self, name)
+        config["monitor_every"] = self.monitor_every
+        config["matched_layers"] = self.matched_layers or None
+        for name in ("student", "teacher"):
+            config[name] = keras.saving.serialize_keras_object(getattr(self, name))
+        return config
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> "PKKD":
+        """Rebuilds the model from `get_config`."""
+        config = dict(config)
+        for name in ("student", "teacher"):
+            config[name] = keras.saving.deserialize_keras_object(config[name], custom_objects)
+        config["matching"] = FeatureMatching(**config["matching"])
+        return cls(**config)
+
+    def get_compile_config(self) -> dict[str, Any]:
+        """Returns both optimizers, serialised."""
+        optimizers = {"optimizer": self.optimizer, "teacher_optimizer": self.teacher_optimizer}
+        return {k: keras.saving.serialize_keras_object(v) for k, v in optimizers.items()}
+
+    def compile_from_config(self, config: dict[str, Any]) -> None:
+        """Compiles with both optimizers, so that loading brings back their state."""
+        self.compile(**{k: keras.saving.deserialize_keras_object(v) for k, v in config.items()})
+
+
+def _extractors(student: Any, teacher: Any, names: list[str]) -> tuple[Any, Any]:
+    """Models to the logits and the matched responses, sharing the networks' layers."""
+
+    def extractor(model: keras.Model) -> keras.Model:
+        outputs = {name: model.get_layer(name).output for name in names}
+        return keras.Model(model.inputs, {"logits": model.outputs[0], **outputs})
+
+    return extractor(student), None if teacher is None else extractor(teacher)
+
+
+def _copy(optimizer: Any) -> Any:
+    return type(optimizer).from_config(optimizer.get_config())
+
+
+def _unpack(data: Any) -> tuple[Any, Any]:
+    images, labels, weights = keras.utils.unpack_x_y_sample_weight(data)
+    if labels is None or weights is not None:
+        raise ValueError(
+            "PKKD trains on (images, labels) without sample weights. Received: "
+            f"labels={labels}, sample_weight={weights}"
+        )
+    return images, labels
