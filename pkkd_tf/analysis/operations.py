@@ -1,0 +1,138 @@
+"""Counts the multiplications and additions of a network, layer by layer."""
+
+import dataclasses
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import keras
+
+from pkkd_tf.layers import AdderConv2D, AdderDense, AdderDepthwiseConv2D
+
+ADDERS = (AdderConv2D, AdderDepthwiseConv2D, AdderDense)
+COUNTED = (keras.layers.Conv2D, keras.layers.DepthwiseConv2D, keras.layers.Dense)
+
+
+@dataclasses.dataclass(frozen=True)
+class LayerOperations:
+    """What one layer costs for one image.
+
+    Attributes:
+        name: the layer's name; inside a nested model or layer after that one's name and a slash.
+        type: the layer's class.
+        output_shape: without the batch dimension; None where Keras keeps none (a layer without
+            weights outside a functional model).
+        parameters: number of weights, those that are not trained included.
+        multiplications: number of multiplications.
+        additions: number of additions.
+        multiplying: whether the layer is a convolution or a dense layer and no adder.
+        kernel_shape: shape of the filters; () for a layer that counts as nothing, as below.
+        fan_in: number of terms in one output number; 0.
+        outputs: number of output numbers; 0.
+    """
+
+    name: str
+    type: str
+    output_shape: tuple[int | None, ...] | None
+    parameters: int
+    multiplications: int = 0
+    additions: int = 0
+    multiplying: bool = False
+    kernel_shape: tuple[int, ...] = ()
+    fan_in: int = 0
+    outputs: int = 0
+
+
+def count_operations(model: keras.Model) -> list[LayerOperations]:
+    """Operations of every layer for one image, by the convention of the adder papers.
+
+    With `n` numbers in a layer's output and `k` terms in each of them:
+
+        convolution, dense   n * k multiplications, n * k additions
+        adder                0 multiplications, 2 * n * k additions (subtract, accumulate)
+
+    and nothing for batch normalization, bias, activations, pooling and the absolute value. Taps
+    on padding count. Sources: Chen et al., CVPR 2020 (arXiv 1912.13200); Xu et al., NeurIPS 2020
+    (arXiv 2009.13044). Other papers count one addition an adder term: not comparable.
+
+    Args:
+        model: a built `keras.Model`; nested models and layers inside layers are counted too.
+
+    Returns:
+        One `LayerOperations` a layer, in the model's order.
+
+    Raises:
+        ValueError: a layer is not built, its output size is unknown, or it has a weight matrix
+            and no rule here (recurrent, transposed, attention, ...).
+
+    Example:
+        >>> layers = count_operations(pkkd_tf.models.resnet20())
+        >>> sum(layer.multiplications for layer in layers)
+        443008
+
+    Limits: a layer counts once, at the image size it was built for, even if a model calls it
+    more often.
+    """
+    return [_count(layer, name) for layer, name in _leaves(model, "")]
+
+
+def _leaves(layer: Any, prefix: str) -> Iterator[tuple[Any, str]]:
+    """The layers that hold no others, with their path of names."""
+    if isinstance(layer, keras.Model):
+        inner = layer.layers
+    else:
+        inner = list(layer._flatten_layers(include_self=False, recursive=False))
+    for child in inner:
+        yield from _leaves(child, f"{prefix}{child.name}/")
+    if not inner:
+        yield layer, prefix.rstrip("/")
+
+
+def _count(layer: Any, name: str) -> LayerOperations:
+    if not layer.built:
+        raise ValueError(
+            "A model must be built before its operations can be counted. "
+            f"Received: layer={name!r}, built=False"
+        )
+    shape = _output_shape(layer)
+    record = LayerOperations(name, type(layer).__name__, shape, layer.count_params())
+    if not isinstance(layer, COUNTED):
+        _check_has_no_matrix(layer, name)
+        return record
+    if shape is None or None in shape:
+        raise ValueError(
+            "Operations can be counted for a known image size only: build the model with it. "
+            f"Received: layer={name!r}, output_shape={shape}"
+        )
+    kernel = tuple(layer.kernel.shape)
+    depthwise = isinstance(layer, keras.layers.DepthwiseConv2D)
+    fan_in, outputs = math.prod(kernel[: 2 if depthwise else -1]), math.prod(shape)
+    adder, terms = isinstance(layer, ADDERS), fan_in * outputs
+    return dataclasses.replace(
+        record,
+        multiplications=0 if adder else terms,
+        additions=2 * terms if adder else terms,
+        multiplying=not adder,
+        kernel_shape=kernel,
+        fan_in=fan_in,
+        outputs=outputs,
+    )
+
+
+def _output_shape(layer: Any) -> tuple[int | None, ...] | None:
+    """The output's shape without the batch, at the input the layer was built or called for."""
+    config = layer.get_build_config() or {}
+    if "input_shape" in config:
+        return tuple(layer.compute_output_shape(config["input_shape"])[1:])
+    output = getattr(layer, "output", None)
+    return tuple(output.shape[1:]) if keras.backend.is_keras_tensor(output) else None
+
+
+def _check_has_no_matrix(layer: Any, name: str) -> None:
+    shapes = [tuple(weight.shape) for weight in layer.weights]
+    if any(len(shape) > 1 for shape in shapes):
+        raise ValueError(
+            "A layer with a weight matrix must be a Conv2D, DepthwiseConv2D, Dense or one of "
+            f"their adders to be counted. Received: layer={name!r}, type={type(layer).__name__}, "
+            f"weights={shapes}"
+        )
