@@ -1,0 +1,75 @@
+"""Small image sets that lie in memory as uint8."""
+
+import tensorflow as tf
+
+from pkkd_tf.data.augmentation import random_crop_and_flip
+from pkkd_tf.data.dataset import ImageDataset, Span, training_subset
+from pkkd_tf.data.randomness import augmentation_key, epoch_batches, fixed_permutation
+from pkkd_tf.data.readers import Arrays
+
+
+class InMemoryDataset(ImageDataset):
+    """A data set of uint8 arrays; a batch is one gather, cropped and flipped as a whole.
+
+    Args:
+        arrays: `Arrays`.
+        padding: int. The standard augmentation shifts images by up to this many pixels.
+        flip: bool. Whether it mirrors them.
+        limit_train: int or None. Keeps that many training images of a seeded permutation.
+        seed: int.
+        **kwargs: `name`, `preprocessing`, `augmentation` of `ImageDataset`.
+    """
+
+    def __init__(
+        self,
+        arrays: Arrays,
+        padding: int,
+        flip: bool,
+        limit_train: int | None,
+        seed: int,
+        **kwargs,
+    ):
+        images, labels = arrays.train_images, arrays.train_labels
+        if limit_train is not None:
+            rows = training_subset(len(images), limit_train, seed)
+            images, labels = images[rows], labels[rows]
+        super().__init__(
+            image_shape=images.shape[1:],
+            class_names=arrays.class_names,
+            sizes=(len(images), len(arrays.test_images)),
+            seed=seed,
+            **kwargs,
+        )
+        self._padding, self._flip = padding, flip
+        with tf.device("CPU"):
+            self._train = tf.constant(images), tf.constant(labels)
+            self._test = tf.constant(arrays.test_images), tf.constant(arrays.test_labels)
+
+    def _training_batches(self, span: Span) -> tf.data.Dataset:
+        images, labels = self._train
+
+        def one_batch(epoch, step, rows):
+            key = augmentation_key(self.seed, epoch, step)
+            batch = tf.gather(images, rows)
+            if self._standard:
+                batch = random_crop_and_flip(batch, key, self._padding, self._flip)
+            return batch, tf.gather(labels, rows), key
+
+        places = epoch_batches(
+            self.num_train,
+            span.batch_size,
+            self.seed,
+            span.epochs,
+            span.start_epoch,
+            span.start_step,
+        )
+        return places.map(one_batch, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+
+    def _test_batches(self, batch_size: int) -> tf.data.Dataset:
+        images, labels = self._test
+        starts = tf.data.Dataset.range(0, self.num_test, batch_size)
+        return starts.map(lambda i: (images[i : i + batch_size], labels[i : i + batch_size]))
+
+    def _sample_batches(self, n: int) -> tf.data.Dataset:
+        rows = fixed_permutation(self.seed, self.num_train)[:n]
+        return tf.data.Dataset.from_tensors(tuple(tf.gather(part, rows) for part in self._train))

@@ -1,0 +1,141 @@
+"""`load`: from the name of a data set to its batches."""
+
+import os
+from collections.abc import Sequence
+
+from pkkd_tf.data import augmentation as augmentations
+from pkkd_tf.data.class_folders import find_class_folders
+from pkkd_tf.data.dataset import ImageDataset
+from pkkd_tf.data.image_files import ImageFilesDataset
+from pkkd_tf.data.in_memory import InMemoryDataset
+from pkkd_tf.data.readers import data_root, prepared_folder, read_cifar, read_digits
+from pkkd_tf.data.records import RecordsDataset
+
+NAMES = ("digits", "cifar10", "cifar100", "imagenet")
+
+# Height and width of the images, number of classes.
+_FIXED = {"digits": (8, 10), "cifar10": (32, 10), "cifar100": (32, 100)}
+
+# Mean and deviation of the 1,437 training digits on the scale 0..1.
+_DIGITS = {"mean": (0.30538,), "std": (0.37612,), "scale": 1 / 16}
+# Of the official code of adder networks.
+_CIFAR = {"mean": (0.4914, 0.4822, 0.4465), "std": (0.2023, 0.1994, 0.2010), "scale": 1 / 255}
+_IMAGENET = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225), "scale": 1 / 255}
+
+
+def load(
+    name: str,
+    data_dir: str | os.PathLike | None = None,
+    image_size: int | None = None,
+    num_classes: int | None = None,
+    augmentation: str | Sequence[str] = "standard",
+    seed: int = 0,
+    skip_broken_images: bool = False,
+    limit_train: int | None = None,
+) -> ImageDataset:
+    """Opens a data set that lies on this machine. Nothing is downloaded.
+
+    - "digits": the handwritten digits that scikit-learn brings along, 8x8x1, 1,437 / 360.
+      Standard augmentation: shift by up to 1 pixel.
+    - "cifar10", "cifar100": {train,test}_{images,labels}.npy in `data_dir` or `data_dir`/NAME, or
+      the folder NAME/VERSION that tensorflow-datasets prepares; about 180 MB of memory. Standard
+      augmentation: shift by up to 4 pixels over black, mirror.
+    - "imagenet": `data_dir`/train/CLASS/*.jpg and `data_dir`/val/CLASS/*.jpg (.jpeg and .png too),
+      or tensorflow-datasets' imagenet2012/VERSION. Any class folders serve. Standard augmentation:
+      random resized crop, mirror; test: short side to 256/224 of the size, centre crop.
+
+    Args:
+        name: str. "digits", "cifar10", "cifar100" or "imagenet".
+        data_dir: folder of the data; None is where tensorflow-datasets keeps them.
+        image_size: int or None. Height and width for "imagenet", 224 if None. The others have a
+            fixed size.
+        num_classes: int or None. If given, it is checked.
+        augmentation: "standard", "none", or a sequence out of "standard", "randaugment", "mixup",
+            "cutmix" and "randomerasing" (see `BatchAugmentation`).
+        seed: int, not negative. Order and augmentation are a function of it.
+        skip_broken_images: bool. Whether image files that do not decode are passed over and
+            counted in `num_broken`, instead of ending the iteration with an error that names them.
+        limit_train: int or None. Uses this many training images, chosen by the seed.
+
+    Returns:
+        An `ImageDataset`.
+
+    Raises:
+        ValueError: an argument is wrong, or contradicts what was found.
+        FileNotFoundError: the data are not there; the text says what was looked for.
+
+    Example:
+    ```python
+    data = pkkd_tf.data.load("digits")
+    for images, labels in data.train(batch_size=32, epochs=2):
+        ...  # (32, 8, 8, 1), (32,)
+    ```
+    """
+    if name not in NAMES:
+        raise ValueError(f"The name must be one of {NAMES}. Received: name={name!r}")
+    if seed < 0:
+        raise ValueError(f"The seed must not be negative. Received: seed={seed}")
+    common = {
+        "name": name,
+        "augmentation": augmentations.parse(augmentation),
+        "seed": seed,
+        "limit_train": limit_train,
+    }
+    if name == "imagenet":
+        return _load_imagenet(data_dir, image_size, num_classes, skip_broken_images, common)
+    return _load_in_memory(data_dir, image_size, num_classes, common)
+
+
+def _load_in_memory(data_dir, image_size, num_classes, common) -> ImageDataset:
+    name = common["name"]
+    size, classes = _FIXED[name]
+    if image_size not in (None, size) or num_classes not in (None, classes):
+        raise ValueError(
+            f"{name} has {classes} classes and images of {size}x{size}. "
+            f"Received: num_classes={num_classes}, image_size={image_size}"
+        )
+    if name == "digits":
+        kind = {"arrays": read_digits(), "preprocessing": _DIGITS, "padding": 1, "flip": False}
+    else:
+        arrays = read_cifar(name, data_dir)
+        kind = {"arrays": arrays, "preprocessing": _CIFAR, "padding": 4, "flip": True}
+    return InMemoryDataset(**kind, **common)
+
+
+def _load_imagenet(data_dir, image_size, num_classes, skip_broken_images, common) -> ImageDataset:
+    image_size = 224 if image_size is None else image_size
+    if image_size < 1:
+        raise ValueError(f"The image size must be positive. Received: image_size={image_size}")
+    common |= {
+        "preprocessing": _IMAGENET,
+        "image_size": image_size,
+        "skip_broken_images": skip_broken_images,
+    }
+    root = data_root(data_dir)
+    prepared = prepared_folder(root, "imagenet2012")
+    if prepared is not None and not (root / "train").is_dir():
+        data = RecordsDataset(prepared, **common)
+        _check_record_classes(data, num_classes, prepared)
+        return data
+    if not (root / "train").is_dir():
+        raise FileNotFoundError(_missing(root))
+    train, test, class_names = find_class_folders(root, num_classes)
+    return ImageFilesDataset(train, test, class_names=class_names, **common)
+
+
+def _check_record_classes(data, num_classes, folder):
+    if num_classes not in (None, data.num_classes):
+        raise ValueError(
+            "num_classes must equal the number of classes of the data set. "
+            f"Received: num_classes={num_classes}, found {data.num_classes} in '{folder}'"
+        )
+
+
+def _missing(root) -> str:
+    return (
+        "imagenet must lie in data_dir as train/CLASS/*.jpg and val/CLASS/*.jpg or as a prepared "
+        "tensorflow-datasets folder; with the two archives of image-net.org in "
+        f"{root}/downloads/manual get the latter by `tfds build imagenet2012 --data_dir={root}`. "
+        f"Received: data_dir='{root}', looked for {root}/train, "
+        f"{root}/imagenet2012/*/dataset_info.json"
+    )

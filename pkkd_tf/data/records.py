@@ -1,0 +1,126 @@
+"""ImageNet as tensorflow-datasets prepares it: JPEGs in TFRecord files."""
+
+import os
+from pathlib import Path
+
+import tensorflow as tf
+
+from pkkd_tf.data.dataset import Span, check_limit
+from pkkd_tf.data.photos import PhotoDataset
+from pkkd_tf.data.randomness import augmentation_key, fixed_permutation, fold, order_key
+
+SHUFFLE_BLOCK = 8192
+
+
+class RecordsDataset(PhotoDataset):
+    """A data set of encoded images in TFRecord files, which can only be read from front to back.
+
+    An epoch reads the files in a new order, 16 at a time, and shuffles blocks of 8,192 records:
+    not a uniform permutation, but a function of (seed, epoch). Starting at a later step reads the
+    records before it without decoding them. With `skip_broken_images` an epoch leaves out broken
+    images and fills up with a second reading of the files; a later first step then has to decode
+    what comes before it. `limit_train` keeps the first records of a seeded order of the files.
+
+    Args:
+        folder: Path. A prepared tensorflow-datasets folder NAME/VERSION.
+        limit_train: int or None.
+        seed: int.
+        **kwargs: as for `PhotoDataset`, without `class_names` and `sizes`.
+    """
+
+    def __init__(self, folder: Path, limit_train: int | None, seed: int, **kwargs):
+        import tensorflow_datasets as tfds
+
+        info = tfds.builder_from_directory(folder).info
+        train, test = info.splits["train"], info.splits["validation"]
+        if limit_train is not None:
+            check_limit(limit_train, train.num_examples)
+        num_train = limit_train or train.num_examples
+        self._features = info.features
+        self._skip_decoding = {"image": tfds.decode.SkipDecoding()}
+        self._train, self._test = ([os.fspath(p) for p in s.filepaths] for s in (train, test))
+        self._limit = limit_train
+        super().__init__(
+            class_names=tuple(info.features["label"].names),
+            sizes=(num_train, test.num_examples),
+            seed=seed,
+            **kwargs,
+        )
+
+    def _training_batches(self, span: Span) -> tf.data.Dataset:
+        def one_epoch(epoch):
+            first = tf.where(epoch == span.start_epoch, tf.cast(span.start_step, tf.int64), 0)
+            if self._broken.skip:
+                batches = self._epoch_examples(epoch, 0).concatenate(self._epoch_examples(epoch, 1))
+                batches = self._batched_training(batches, span.batch_size)
+                return batches.take(span.steps).skip(first)
+            examples = self._epoch_examples(epoch, 0, first * span.batch_size)
+            return self._batched_training(examples, span.batch_size)
+
+        return tf.data.Dataset.range(span.start_epoch, span.epochs).flat_map(one_epoch)
+
+    def _epoch_examples(self, epoch, reading: int, first=0) -> tf.data.Dataset:
+        """(pixels, label, key) of an epoch from record `first` on."""
+
+        def one(position, record):
+            key = fold(augmentation_key(self.seed, epoch, position), reading)
+            contents, name, label = self._parse(record)
+            number, image = self._training_photo(lambda k: contents, name, key, required=False)
+            return number, image, label, key
+
+        records = self._shuffled_records(fold(order_key(self.seed, epoch), reading))
+        photos = (
+            records.enumerate()
+            .skip(first)
+            .map(one, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+        )
+        if self._broken.skip:
+            photos = photos.filter(lambda number, image, label, key: number == 0)
+        return photos.map(lambda number, image, label, key: (image, label, key))
+
+    def _shuffled_records(self, key) -> tf.data.Dataset:
+        """The training records, block by block in an order that is a function of `key`."""
+        if self._limit is None:
+            files = tf.random.experimental.stateless_shuffle(tf.constant(self._train), fold(key, 1))
+            records = _interleaved(files)
+        else:
+            records = self._limited_records()
+        blocks = records.batch(SHUFFLE_BLOCK).enumerate()
+        return blocks.map(
+            lambda i, block: tf.random.experimental.stateless_shuffle(block, fold(key, 2, i))
+        ).unbatch()
+
+    def _limited_records(self) -> tf.data.Dataset:
+        order = fixed_permutation(self.seed, len(self._train))
+        return _interleaved(tf.constant([self._train[i] for i in order])).take(self.num_train)
+
+    def _parse(self, record):
+        example = self._features.deserialize_example(record, decoders=self._skip_decoding)
+        return (
+            example["image"],
+            example["file_name"][tf.newaxis],
+            tf.cast(example["label"], tf.int32),
+        )
+
+    def _evaluation_example(self, record):
+        contents, name, label = self._parse(record)
+        number, image = self._test_photo(lambda k: contents, name)
+        return number, image, label
+
+    def _test_batches(self, batch_size: int) -> tf.data.Dataset:
+        records = tf.data.TFRecordDataset(self._test)
+        return self._test_examples(records, self._evaluation_example).batch(batch_size)
+
+    def _sample_batches(self, n: int) -> tf.data.Dataset:
+        examples = self._test_examples(self._limited_records(), self._evaluation_example)
+        return examples.take(n).batch(min(n, 64))
+
+
+def _interleaved(files: tf.Tensor) -> tf.data.Dataset:
+    return tf.data.Dataset.from_tensor_slices(files).interleave(
+        tf.data.TFRecordDataset,
+        cycle_length=16,
+        block_length=16,
+        num_parallel_calls=tf.data.AUTOTUNE,
+        deterministic=True,
+    )
