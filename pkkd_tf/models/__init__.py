@@ -7,6 +7,7 @@ Layers that stay multiplications in the adder kind (`MODELS[name].multiplying`):
     vgg_small                           conv0 (3x3), head_dense
 """
 
+from pkkd_tf.models.block_ends import block_ends
 from pkkd_tf.models.registry import MODELS, ModelEntry, build
 from pkkd_tf.models.resnet import digits_resnet, resnet18, resnet20, resnet32, resnet50
 from pkkd_tf.models.vgg import vgg_small
@@ -14,6 +15,7 @@ from pkkd_tf.models.vgg import vgg_small
 __all__ = [
     "MODELS",
     "ModelEntry",
+    "block_ends",
     "build",
     "digits_resnet",
     "resnet18",

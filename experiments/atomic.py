@@ -1,0 +1,38 @@
+"""Files that are either the old ones or complete new ones, whatever happens in between."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+
+def write_files(folder: str | os.PathLike, contents: Mapping[str, bytes]) -> None:
+    """Writes all of `contents` into `folder`: no file is replaced before every one is on the disk.
+
+    Args:
+        folder: created if it is missing.
+        contents: file name -> bytes.
+
+    Raises:
+        OSError: a file cannot be written; the files that were there stay as they were.
+
+    Example:
+        >>> write_files("runs/digits", {"report.json": b"{}"})
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    pairs = [(folder / f".{name}.{os.getpid()}.tmp", folder / name) for name in contents]
+    try:
+        for (temporary, _), data in zip(pairs, contents.values(), strict=True):
+            _write(temporary, data)
+        for temporary, final in pairs:
+            os.replace(temporary, final)
+    finally:
+        for temporary, _ in pairs:
+            temporary.unlink(missing_ok=True)
+
+
+def _write(path: Path, data: bytes) -> None:
+    with open(path, "wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())

@@ -1,0 +1,130 @@
+"""What happens around Keras' steps: logs, checkpoints, time left, and clean ends."""
+
+import math
+import signal
+import time
+from typing import Any
+
+import keras
+
+from experiments.checkpoints import Checkpoints, Position
+from experiments.errors import RunError, Terminated
+from experiments.history import Table
+
+
+class StateSaver(keras.callbacks.Callback):
+    """Saves the training state after every epoch, and after the step in which SIGTERM came.
+
+    Args:
+        checkpoints: where to.
+        steps: steps an epoch.
+        start: where this part of the run begins.
+    """
+
+    def __init__(self, checkpoints: Checkpoints, steps: int, start: Position):
+        super().__init__()
+        self.checkpoints, self.steps = checkpoints, steps
+        self.epoch, self.step = start
+        self.asked_to_stop = False
+
+    def catch_signals(self) -> None:
+        """From now on SIGTERM ends the run after the step in progress."""
+        signal.signal(signal.SIGTERM, self._on_signal)
+
+    def _on_signal(self, *_: Any) -> None:
+        self.asked_to_stop = True
+
+    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+        """Counts the steps; leaves if SIGTERM has come (a last step is left to the epoch's end)."""
+        self.step = self.first + batch + 1
+        if self.asked_to_stop and self.step < self.steps:
+            self._leave(Position(self.epoch, self.step))
+
+    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+        """Notes the first step of the epoch: not 0 where a run was resumed in the middle of it."""
+        self.first = self.step if epoch == self.epoch else 0
+        self.epoch = epoch
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        """Saves the state. Comes after the logs are written: their rows belong to it."""
+        self.epoch, self.step = epoch + 1, 0
+        self.checkpoints.save(self.model, Position(epoch + 1, 0))
+        if self.asked_to_stop:
+            raise self._end()
+
+    def _leave(self, position: Position) -> None:
+        self.checkpoints.save(self.model, position)
+        raise self._end()
+
+    def _end(self) -> Terminated:
+        return Terminated(
+            f"SIGTERM came at epoch {self.epoch + 1}, step {self.step}; the state is in "
+            f"{self.checkpoints.folder}, --resume goes on from there."
+        )
+
+
+class History(keras.callbacks.Callback):
+    """Writes history.csv and layers.csv, and says how fast the run is and how long it will take.
+
+    Args:
+        epochs: Table of the epochs.
+        layers: Table of the layers.
+        batch_size: images a step.
+        steps: steps an epoch.
+        verbose: whether to print the time left.
+    """
+
+    def __init__(self, epochs: Table, layers: Table, batch_size: int, steps: int, verbose: int):
+        super().__init__()
+        self.epochs, self.layers = epochs, layers
+        self.batch_size, self.steps, self.verbose = batch_size, steps, verbose
+
+    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+        """Starts the clock."""
+        self.start, self.seen, self.trained = time.monotonic(), 0, None
+
+    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+        """Counts the steps of this epoch, and the seconds without the test at its end."""
+        self.seen, self.trained = batch + 1, time.monotonic()
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        """Adds this epoch's rows."""
+        seconds = time.monotonic() - self.start
+        rate = self.seen * self.batch_size / max((self.trained or self.start) - self.start, 1e-9)
+        row = {"epoch": epoch + 1, **(logs or {}), "learning_rate": self._learning_rate()}
+        row |= {"seconds": seconds, "images_per_second": rate}
+        self.epochs.add([{k: _plain(v) for k, v in row.items()}])
+        place = {"epoch": epoch + 1, "step": int(self.model.optimizer.iterations)}
+        statistics = self.model.layer_statistics()
+        self.layers.add([{**place, "layer": name, **s} for name, s in statistics.items()])
+        if self.verbose:
+            left = (self.params["epochs"] - epoch - 1) * seconds
+            print(f"  {rate:,.0f} images/s, {_duration(left)} left", flush=True)
+
+    def _learning_rate(self) -> float:
+        return float(keras.ops.convert_to_numpy(self.model.optimizer.learning_rate))
+
+
+class StopOnNaN(keras.callbacks.Callback):
+    """Ends the run with a clear error as soon as a loss is not finite; nothing is saved then."""
+
+    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+        """Looks at this step's losses."""
+        bad = {k: float(v) for k, v in (logs or {}).items() if not math.isfinite(float(v))}
+        if bad:
+            values = ", ".join(f"{name}={value}" for name, value in bad.items())
+            step = int(self.model.optimizer.iterations)
+            raise RunError(
+                "Losses must stay finite; lower --learning_rate or --beta and --resume from the "
+                f"last checkpoint. Received: {values} at step {step}"
+            )
+
+
+def _plain(value: Any) -> float | int:
+    return value if isinstance(value, int) else float(value)
+
+
+def _duration(seconds: float) -> str:
+    minutes, rest = divmod(int(seconds + 0.5), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {rest:02d} s"

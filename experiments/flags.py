@@ -1,0 +1,87 @@
+"""The flags that every training program shares."""
+
+from typing import Any
+
+from absl import flags
+
+from pkkd_tf import models
+from pkkd_tf.distillation import features
+from pkkd_tf.ops.adder_conv2d import INPUT_GRADIENTS
+
+METHODS = ("pkkd", "kd", "plain", "cnn")
+STRATEGIES = ("auto", "one_device", "mirrored")
+PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
+AUGMENTATIONS = ("none", "standard", "randaugment", "mixup", "cutmix", "randomerasing")
+
+
+def define(**defaults: Any) -> None:
+    """Defines the shared flags; `defaults` are those in which a program differs."""
+    _define_run()
+    _define_data()
+    _define_training()
+    _define_distillation()
+    for name, value in defaults.items():
+        flags.FLAGS.set_default(name, value)
+
+
+def values() -> dict[str, Any]:
+    """What the program's own flags are set to, by name."""
+    return {name: flags.FLAGS[name].value for name in sorted(_names())}
+
+
+def _names() -> list[str]:
+    modules = flags.FLAGS.flags_by_module_dict()
+    return [
+        f.name for m, fs in modules.items() if "experiments" in m or m == "__main__" for f in fs
+    ]
+
+
+def _define_run() -> None:
+    flags.DEFINE_string("output", None, "Folder for what the run writes; None: runs/DATE_...")
+    flags.DEFINE_bool("resume", False, "Go on from the last checkpoint in --output.")
+    flags.DEFINE_bool("smoke", False, "Seconds instead of hours: a few small batches, all steps.")
+    flags.DEFINE_integer("seed", 0, "Of weights, order and augmentation.", lower_bound=0)
+    flags.DEFINE_enum("strategy", "auto", STRATEGIES, "auto: mirrored where there are more GPUs.")
+    flags.DEFINE_enum("precision", "float32", PRECISIONS, "Keras' dtype policy.")
+    flags.DEFINE_bool("deterministic", False, "Deterministic kernels on GPUs too; slower there.")
+    flags.DEFINE_integer("verbose", 1, "0 silent, 1 progress bar, 2 a line an epoch.", 0, 2)
+    flags.DEFINE_bool("compare_plain", False, "Also train the student alone, in OUTPUT/plain.")
+
+
+def _define_data() -> None:
+    flags.DEFINE_string("data_dir", None, "Folder of the data set.")
+    flags.DEFINE_integer("num_classes", None, "Checked against the data.", lower_bound=2)
+    flags.DEFINE_integer("image_size", None, "Pixels; imagenet only.", lower_bound=8)
+    flags.DEFINE_multi_enum("augmentation", ["standard"], AUGMENTATIONS, "May be repeated.")
+    flags.DEFINE_bool("skip_broken_images", False, "Count and skip images that do not decode.")
+    flags.DEFINE_integer("limit_train", None, "Use that many training images.", lower_bound=1)
+
+
+def _define_training() -> None:
+    flags.DEFINE_enum("model", None, sorted(models.MODELS), "Network of student and teacher.")
+    flags.DEFINE_enum("method", "pkkd", METHODS, "kd: logits only; plain: labels only; cnn.")
+    flags.DEFINE_integer("epochs", 400, "Passes over the training images.", lower_bound=1)
+    flags.DEFINE_integer("batch_size", 256, "Global: over all replicas.", lower_bound=1)
+    flags.DEFINE_float("learning_rate", 0.1, "At the start; falls to 0 by a cosine.", 0.0)
+    flags.DEFINE_float("momentum", 0.9, "Of SGD.", 0.0, 0.999999)
+    flags.DEFINE_float("weight_decay", 5e-4, "On all parameters, before the momentum.", 0.0)
+    flags.DEFINE_float("eta", 0.2, "Of the adaptive local learning rate.", 1e-12)
+    flags.DEFINE_enum("input_gradient", "clipped", INPUT_GRADIENTS, "Of the adder layers.")
+    flags.DEFINE_integer("steps_per_execution", 1, "Steps a call of TensorFlow.", lower_bound=1)
+    flags.DEFINE_bool("jit_compile", False, "XLA for the whole step.")
+
+
+def _define_distillation() -> None:
+    flags.DEFINE_string("teacher", None, "A trained teacher.keras, then held; else progressive.")
+    flags.DEFINE_float("alpha", 1.0, "Weight of the teacher's logits.", 0.0)
+    flags.DEFINE_float("temperature", 1.0, "Of the softmax in that part.", 1e-6)
+    flags.DEFINE_float("beta", None, "Fixed weight of the feature loss; else --feature_share.", 0.0)
+    flags.DEFINE_float("feature_share", 0.1, "Feature loss's share of the gradient.", 1e-6, 0.99)
+    flags.DEFINE_list("matched_layers", ["blocks"], "blocks, all, or names of layers.")
+    flags.DEFINE_enum("kernel", "exponential", features.KERNELS, "Similarity kernel.")
+    flags.DEFINE_enum("teacher_sign", "+1", ("+1", "-1"), "Sign in the teacher's exponent.")
+    flags.DEFINE_enum("response", "batch_norm", features.RESPONSES, "What the kernel sees.")
+    flags.DEFINE_bool("student_alignment", True, "1x1 convolution after the student's kernel.")
+    flags.DEFINE_enum("teacher_side", "fixed", features.TEACHER_SIDES, "Of the feature loss.")
+    flags.DEFINE_bool("teacher_gradient", False, "Let the feature loss change the teacher.")
+    flags.DEFINE_integer("monitor_every", 50, "Steps from one measurement to the next.", 0)

@@ -1,0 +1,188 @@
+"""One run of any program: data, networks, fit, and what is left in the output folder."""
+
+import importlib.util
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+import keras
+
+import pkkd_tf
+from experiments import devices, results
+from experiments.callbacks import History, StateSaver, StopOnNaN
+from experiments.checkpoints import Checkpoints, Position
+from experiments.errors import RunError
+from experiments.history import Table
+from pkkd_tf import models
+from pkkd_tf.distillation import PKKD, FeatureMatching
+from pkkd_tf.optimizers import AdderSGD
+
+# What may differ between the parts of one run.
+FREE = ("output", "resume", "verbose", "data_dir", "strategy", "compare_plain", "jit_compile")
+SMOKE = {"epochs": 1, "batch_size": 8, "limit_train": 32, "monitor_every": 2}
+
+
+def run(dataset: str, program: str, options: dict[str, Any]) -> dict[str, Any]:
+    """Trains one network as `options` (the flags by name) say; returns its report.
+
+    Args:
+        dataset: a name `pkkd_tf.data.load` knows.
+        program: the program's name, for the report.
+        options: values of the flags in `experiments.flags`.
+
+    Raises:
+        RunError, ValueError, OSError: with a message for the user.
+    """
+    if options["smoke"]:
+        options = {**options, **SMOKE}
+    folder = Path(options["output"])
+    _check_folder(folder, options["resume"])
+    strategy = devices.set_up(options)
+    data = load_data(dataset, options)
+    steps = data.steps_per_epoch(options["batch_size"])
+    with strategy.scope():
+        model = make_model(data, steps, options)
+    identity = {k: v for k, v in options.items() if k not in FREE}
+    checkpoints = Checkpoints(folder / "checkpoints", {"dataset": dataset, **identity})
+    start = (checkpoints.restore(model) if options["resume"] else None) or Position(0, 0)
+    began = time.monotonic()
+    history = _fit(model, data, steps, checkpoints, start, folder, options)
+    seconds = time.monotonic() - began
+    return results.write(folder, program, options, data, model, history, seconds)
+
+
+def load_data(dataset: str, options: dict[str, Any]) -> Any:
+    """Opens the data set that the flags name."""
+    augmentation = tuple(options["augmentation"])
+    limit = options["limit_train"]
+    return pkkd_tf.data.load(
+        dataset,
+        data_dir=options["data_dir"],
+        image_size=options["image_size"],
+        num_classes=options["num_classes"],
+        augmentation="none" if "none" in augmentation else augmentation,
+        seed=options["seed"],
+        skip_broken_images=options["skip_broken_images"],
+        limit_train=limit,
+    )
+
+
+def make_model(data: Any, steps: int, options: dict[str, Any]) -> PKKD:
+    """Builds and compiles student and teacher as the flags say."""
+    method = options["method"]
+
+    def network(kind: str, role: str) -> keras.Model:
+        return models.build(
+            options["model"],
+            kind,
+            data.num_classes,
+            data.image_shape,
+            options["input_gradient"],
+            name=role,
+        )
+
+    student = network("convolution" if method == "cnn" else "adder", "student")
+    teacher = _teacher(options, network) if method in ("pkkd", "kd") else None
+    model = PKKD(
+        student,
+        teacher,
+        method="plain" if method == "cnn" else method,
+        alpha=options["alpha"],
+        temperature=options["temperature"],
+        beta=options["beta"],
+        feature_share=options["feature_share"],
+        matched_layers=_matched_layers(student, options["matched_layers"]),
+        matching=_matching(options),
+        teacher_mode="fixed" if options["teacher"] else "progressive",
+        monitor_every=options["monitor_every"],
+        name="training",
+    )
+    model.compile(
+        _optimizer(steps, options),
+        steps_per_execution=options["steps_per_execution"],
+        jit_compile=options["jit_compile"],
+    )
+    return model
+
+
+def _teacher(options: dict[str, Any], network: Any) -> keras.Model:
+    if not options["teacher"]:
+        return network("convolution", "teacher")
+    if not os.path.isfile(options["teacher"]):
+        raise RunError(f"--teacher must name a .keras file. Received: teacher={options['teacher']}")
+    return keras.models.load_model(options["teacher"], compile=False)
+
+
+def _matching(options: dict[str, Any]) -> FeatureMatching:
+    names = "kernel", "response", "student_alignment", "teacher_side", "teacher_gradient"
+    sign = int(options["teacher_sign"])
+    return FeatureMatching(teacher_sign=sign, **{name: options[name] for name in names})
+
+
+def _matched_layers(student: keras.Model, asked: list[str]) -> list[str] | None:
+    """Layer names, `all`, or `blocks`: the last adder layer of every residual block."""
+    if asked == ["all"]:
+        return None
+    if asked != ["blocks"]:
+        return asked
+    return models.block_ends(student)
+
+
+def _optimizer(steps: int, options: dict[str, Any]) -> AdderSGD:
+    rate, epochs = options["learning_rate"], options["epochs"]
+    return AdderSGD(
+        keras.optimizers.schedules.CosineDecay(rate, steps * epochs),
+        momentum=options["momentum"],
+        weight_decay=options["weight_decay"],
+        eta=options["eta"],
+    )
+
+
+def _fit(
+    model: PKKD,
+    data: Any,
+    steps: int,
+    checkpoints: Checkpoints,
+    start: Position,
+    folder: Path,
+    options: dict[str, Any],
+) -> Table:
+    """Trains from `start` to the end; a run resumed inside an epoch first finishes that one."""
+    epochs, batch = options["epochs"], options["batch_size"]
+    history = Table(folder / "history.csv", start.epoch)
+    layers = Table(folder / "layers.csv", start.epoch)
+    saver = StateSaver(checkpoints, steps, start)
+    saver.catch_signals()
+    callbacks = [StopOnNaN(), History(history, layers, batch, steps, options["verbose"]), saver]
+    if importlib.util.find_spec("tensorboard"):
+        callbacks.append(keras.callbacks.TensorBoard(str(folder / "tensorboard")))
+    first = start.epoch + 1 if start.step else start.epoch
+    parts = [(start, first), (Position(first, 0), epochs)]
+    for begin, end in parts:
+        if begin.epoch < end:
+            model.fit(
+                data.train(batch, end, begin.epoch, begin.step),
+                epochs=end,
+                initial_epoch=begin.epoch,
+                steps_per_epoch=steps - begin.step,
+                validation_data=data.test(batch),
+                callbacks=callbacks,
+                verbose=options["verbose"],
+                shuffle=False,
+            )
+    return history
+
+
+def _check_folder(folder: Path, resume: bool) -> None:
+    used = (folder / "checkpoints").is_dir() or (folder / "report.json").is_file()
+    if used and not resume:
+        raise RunError(
+            "--output must be a new folder, or --resume be given to go on with the run in it. "
+            f"Received: output={folder}"
+        )
+    if resume and not list((folder / "checkpoints").glob("epoch_*.json")):
+        raise RunError(
+            "--resume needs a checkpoint in --output. "
+            f"Received: output={folder}, which holds no checkpoints/epoch_*.json"
+        )
