@@ -308,7 +308,7 @@ def _extractors(student: Any, teacher: Any, names: list[str]) -> tuple[Any, Any]
 
     def extractor(model: keras.Model) -> keras.Model:
         outputs = {name: model.get_layer(name).output for name in names}
-        return keras.Model(model.inputs, {"logits": model.outputs[0], **outputs})
+        return keras.Model(model.input, {"logits": model.outputs[0], **outputs})
 
     return extractor(student), None if teacher is None else extractor(teacher)
 
