@@ -33,7 +33,9 @@ class PKKD(keras.Model):
     included) and `tf.distribute` strategies work as for every Keras model. Inputs are images and
     labels: class numbers (N,) or probabilities (N, classes). Logs: `loss`, `accuracy`,
     `ce_loss`; with a teacher `kd_loss`, `teacher_loss`, `teacher_accuracy`; with features
-    `feature_loss`, `beta`, `feature_share`, `effective_rank`, `exponent`; `filter_rms`.
+    `feature_loss`, `beta`, `feature_share`, `effective_rank`, `exponent`; `filter_rms`. The parts
+    are logged before their weights: `loss = ce_loss + alpha * kd_loss + beta * feature_loss` plus
+    the regularizers of the student; in evaluation there is no feature loss.
 
     Args:
         student: functional Keras model to logits, its adder layers marked (`pkkd_tf.layers`).
@@ -169,16 +171,16 @@ class PKKD(keras.Model):
         with tf.GradientTape(persistent=True) as tape:
             outputs, theirs, features = self._forward(images, training=True)
             parts = self._parts(labels, outputs, theirs, features)
-            student_loss = tf.add_n([p for p in parts.values() if p is not None])
-            student_loss += tf.add_n([0.0, *self.student.losses])
-            teacher_loss = self._teacher_loss(labels, theirs, parts)
+            weighted = self._weighted(parts)
+            student_loss = _total(weighted) + _penalties(self.student)
+            teacher_loss = self._teacher_loss(labels, theirs, weighted)
             replicas = tf.distribute.get_strategy().num_replicas_in_sync
             scaled = self.optimizer.scale_loss(student_loss / replicas)
             if self.teacher_optimizer is not None:
                 scaled_teacher = self.teacher_optimizer.scale_loss(teacher_loss / replicas)
         variables = self.student_variables
         gradients = tape.gradient(scaled, variables)
-        self._measure(tape, parts, outputs, features)
+        self._measure(tape, weighted, outputs, features)
         self.optimizer.apply_gradients(zip(gradients, variables))
         if self.teacher_optimizer is not None:
             variables = self.teacher_variables
@@ -192,8 +194,9 @@ class PKKD(keras.Model):
         images, labels = _unpack(data)
         outputs, theirs, _ = self._forward(images, training=False)
         parts = self._parts(labels, outputs, theirs, None)
-        loss = tf.add_n([p for p in parts.values() if p is not None])
-        teacher_loss = self._teacher_loss(labels, theirs, parts)
+        weighted = self._weighted(parts)
+        loss = _total(weighted) + _penalties(self.student)
+        teacher_loss = self._teacher_loss(labels, theirs, weighted)
         self._record(labels, outputs, theirs, parts, loss, teacher_loss)
         return {k: v for k, v in self.get_metrics_result().items() if k != "feature_loss"}
 
@@ -223,26 +226,29 @@ class PKKD(keras.Model):
         return outputs, theirs, features
 
     def _parts(self, labels: Any, outputs: Any, theirs: Any, features: Any) -> dict[str, Any]:
-        """The student's loss parts, weighted; None where a part is not trained on."""
+        """The student's loss parts before their weights; None where there is no such part."""
         parts: dict[str, Any] = dict.fromkeys(monitor.PARTS)
         parts["ce"] = losses.label_loss(labels, outputs["logits"])
         if theirs is not None:
             target = tf.stop_gradient(theirs["logits"])
-            kd = losses.distillation_loss(outputs["logits"], target, self.temperature)
-            parts["kd"] = self.alpha * kd
+            parts["kd"] = losses.distillation_loss(outputs["logits"], target, self.temperature)
         if features:
             squares = [tf.reduce_mean(tf.math.squared_difference(a, c)) for a, c in features]
-            parts["feature"] = self.monitor.beta * tf.add_n(squares)
+            parts["feature"] = tf.add_n(squares)
         return parts
 
-    def _teacher_loss(self, labels: Any, theirs: Any, parts: dict[str, Any]) -> Any:
+    def _weighted(self, parts: dict[str, Any]) -> dict[str, Any]:
+        weights = {"ce": 1.0, "kd": self.alpha, "feature": self.monitor.beta}
+        return {k: None if part is None else weights[k] * part for k, part in parts.items()}
+
+    def _teacher_loss(self, labels: Any, theirs: Any, weighted: dict[str, Any]) -> Any:
         if theirs is None:
             return None
-        loss = losses.label_loss(labels, theirs["logits"]) + tf.add_n([0.0, *self.teacher.losses])
-        leaks = self.matching.teacher_gradient and parts["feature"] is not None
-        return loss + parts["feature"] if leaks else loss
+        loss = losses.label_loss(labels, theirs["logits"]) + _penalties(self.teacher)
+        leaks = self.matching.teacher_gradient and weighted["feature"] is not None
+        return loss + weighted["feature"] if leaks else loss
 
-    def _measure(self, tape: Any, parts: dict[str, Any], outputs: Any, features: Any) -> None:
+    def _measure(self, tape: Any, weighted: dict[str, Any], outputs: Any, features: Any) -> None:
         filters = [filters_of(layer).value for layer in adder_layers(self.student)]
         scale = self.optimizer.scale_loss(tf.constant(1.0))
 
@@ -253,7 +259,7 @@ class PKKD(keras.Model):
         self.monitor.update(
             self.optimizer.iterations,
             filters,
-            lambda: monitor.gradient_norms(tape, list(parts.values()), filters, scale),
+            lambda: monitor.gradient_norms(tape, list(weighted.values()), filters, scale),
             pairs,
         )
 
@@ -261,10 +267,8 @@ class PKKD(keras.Model):
         self, labels: Any, outputs: Any, theirs: Any, parts: Any, loss: Any, teacher_loss: Any
     ) -> None:
         size = tf.shape(labels)[0]
-        values = {"loss": loss, "ce_loss": parts["ce"]}
-        values.update({"kd_loss": parts["kd"], "teacher_loss": teacher_loss})
-        if parts["feature"] is not None:
-            values["feature_loss"] = tf.math.divide_no_nan(parts["feature"], self.monitor.beta)
+        values = {"loss": loss, "teacher_loss": teacher_loss}
+        values.update({f"{name}_loss": part for name, part in parts.items()})
         for name, value in values.items():
             if name in self._means and value is not None:
                 self._means[name].update_state(value, sample_weight=size)
@@ -311,6 +315,15 @@ def _extractors(student: Any, teacher: Any, names: list[str]) -> tuple[Any, Any]
         return keras.Model(model.input, {"logits": model.outputs[0], **outputs})
 
     return extractor(student), None if teacher is None else extractor(teacher)
+
+
+def _penalties(model: keras.Model) -> tf.Tensor:
+    """Sum of what the regularizers of `model` ask for, float32."""
+    return tf.add_n([0.0, *(tf.cast(loss, tf.float32) for loss in model.losses)])
+
+
+def _total(weighted: dict[str, Any]) -> tf.Tensor:
+    return tf.add_n([part for part in weighted.values() if part is not None])
 
 
 def _copy(optimizer: Any) -> Any:
