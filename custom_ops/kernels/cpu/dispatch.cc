@@ -1,0 +1,51 @@
+#include <cstdlib>
+#include <cstring>
+
+#include "custom_ops/kernels/cpu/tiles.h"
+
+namespace pkkd {
+namespace {
+
+// The tables this processor can run, best first, with a null pointer at the end.
+const Tiles* const* RunnableTiles() {
+  static const Tiles* tables[4] = {};
+  static const bool filled = [] {
+    int count = 0;
+#ifdef PKKD_X86
+    __builtin_cpu_init();
+    const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
+                      __builtin_cpu_supports("f16c");
+    if (avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") &&
+        __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512bw")) {
+      tables[count++] = &kAvx512Tiles;
+    }
+    if (avx2) tables[count++] = &kAvx2Tiles;
+#endif
+    tables[count++] = &kBaselineTiles;
+    return true;
+  }();
+  (void)filled;
+  return tables;
+}
+
+const Tiles* OverrideTiles() {
+  const char* name = std::getenv("PKKD_TF_CPU");
+  if (name == nullptr) return RunnableTiles()[0];
+  for (const Tiles* const* table = RunnableTiles(); *table != nullptr; ++table) {
+    if (std::strcmp((*table)->name, name) == 0) return *table;
+  }
+  return nullptr;
+}
+
+}  // namespace
+
+const Tiles& SelectTiles() {
+  const Tiles* table = OverrideTiles();
+  return table == nullptr ? *RunnableTiles()[0] : *table;
+}
+
+const char* InstructionSet() { return SelectTiles().name; }
+
+bool InstructionSetOverrideIsValid() { return OverrideTiles() != nullptr; }
+
+}  // namespace pkkd

@@ -1,0 +1,46 @@
+// Vectors of 8 float32, AVX2 and FMA.
+#include <immintrin.h>
+
+namespace pkkd {
+namespace {
+
+using Vector = __m256;
+constexpr int kLanes = 8;
+
+inline Vector Zero() { return _mm256_setzero_ps(); }
+inline Vector Load(const float* from) { return _mm256_loadu_ps(from); }
+inline Vector Broadcast(const float* from) { return _mm256_broadcast_ss(from); }
+inline void Store(Vector v, float* to) { _mm256_storeu_ps(to, v); }
+inline Vector Add(Vector a, Vector b) { return _mm256_add_ps(a, b); }
+inline Vector Negate(Vector a) { return _mm256_sub_ps(Zero(), a); }
+inline Vector MultiplyAdd(Vector a, Vector b, Vector c) { return _mm256_fmadd_ps(a, b, c); }
+
+struct Constants {
+  Vector one = _mm256_set1_ps(1.0f), minus_one = _mm256_set1_ps(-1.0f);
+  Vector huge = _mm256_set1_ps(0x1p100f);
+  Vector magnitude = _mm256_castsi256_ps(_mm256_set1_epi32(0x7fffffff));
+  Constants() { asm("" : "+x"(one)); }  // else 1 * a - b becomes a - b again
+};
+
+// The subtraction as a multiply-subtract by one (the same rounding) leaves the adders of the
+// processor to the sum: Zen has two pipes for either.
+inline Vector Subtract(Vector a, Vector b, const Constants& k) {
+  return _mm256_fmsub_ps(a, k.one, b);
+}
+
+inline Vector AddAbsDifference(Vector sum, Vector x, Vector f, const Constants& k) {
+  return Add(sum, _mm256_and_ps(Subtract(x, f, k), k.magnitude));
+}
+
+// z clamped to [-1, 1].
+inline Vector Clip(Vector z, const Constants& k) {
+  return _mm256_min_ps(k.one, _mm256_max_ps(k.minus_one, z));
+}
+
+// Twice: 2^200 lifts even the smallest difference above one.
+inline Vector Sign(Vector z, const Constants& k) {
+  return Clip(_mm256_mul_ps(_mm256_mul_ps(z, k.huge), k.huge), k);
+}
+
+}  // namespace
+}  // namespace pkkd

@@ -1,0 +1,58 @@
+// The inner loops, one table of functions for each instruction set.
+//
+// Only tiles_*.cc are compiled with special flags, and everything they hold has internal linkage:
+// no function compiled for a newer processor can be picked by the linker for an older one.
+#ifndef CUSTOM_OPS_KERNELS_CPU_TILES_H_
+#define CUSTOM_OPS_KERNELS_CPU_TILES_H_
+
+#include <cstdint>
+
+#include "custom_ops/kernels/cpu/adder.h"
+
+namespace pkkd {
+
+// `length` consecutive terms of a sum: element `a + k` of the image side (relative to a pixel's
+// offset) meets row `b + k` of the filter panel. `flush`: add the partial sum to the total after.
+struct Run {
+  int64_t a, b, length;
+  bool flush;
+};
+
+// One panel of filters over many pixels. A panel has 1 or 2 vectors of lanes, rows stored densely.
+struct PanelJob {
+  const float* a;          // image side: x (forward) or the gradient (input gradient)
+  const int64_t* a_offset;  // of each pixel
+  const float* panel;
+  const Run* runs;
+  int64_t run_count;
+  const float* x;  // input gradient only: X at out_offset, a whole panel row readable
+  float* out;      // a whole panel row is written
+  const int64_t* out_offset;
+  int64_t pixels;  // a multiple of the tile's pixels
+};
+
+struct Tiles {
+  const char* name;
+  int64_t lanes;
+  // By number of vectors in the panel, less one.
+  int64_t forward_pixels[2];
+  void (*forward[2])(const PanelJob& job);
+  int64_t gradient_pixels[2];
+  void (*gradient[2][2])(const PanelJob& job);  // [slope][vectors - 1]
+  // `count` numbers from and to a storage type.
+  void (*to_float)(DataType type, const void* in, int64_t count, float* out);
+  void (*from_float)(DataType type, const float* in, int64_t count, void* out);
+};
+
+extern const Tiles kBaselineTiles;
+#ifdef PKKD_X86
+extern const Tiles kAvx2Tiles;
+extern const Tiles kAvx512Tiles;
+#endif
+
+// The table in use (see InstructionSet in adder.h).
+const Tiles& SelectTiles();
+
+}  // namespace pkkd
+
+#endif  // CUSTOM_OPS_KERNELS_CPU_TILES_H_

@@ -1,0 +1,8 @@
+// Flags: -mavx2 -mfma -mf16c
+#include "custom_ops/kernels/cpu/simd_avx2.h"
+
+#include "custom_ops/kernels/cpu/tiles_impl.h"
+
+namespace pkkd {
+extern const Tiles kAvx2Tiles = MakeTiles<8, 4, 5, 2>("avx2");
+}  // namespace pkkd
