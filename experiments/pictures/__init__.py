@@ -1,0 +1,8 @@
+"""The pictures of a run, drawn from its CSV files and its models."""
+
+from experiments.pictures.comparison import comparison
+from experiments.pictures.curves import learning_curves
+from experiments.pictures.filters import filter_histograms
+from experiments.pictures.layers import layer_curves
+
+__all__ = ["comparison", "filter_histograms", "layer_curves", "learning_curves"]

@@ -1,0 +1,138 @@
+"""How the filters of the student and of the teacher are distributed."""
+
+import math
+import os
+from typing import TYPE_CHECKING, Any
+
+import keras
+import numpy as np
+
+from experiments.pictures import style
+from experiments.pictures.fits import densities, fit_layers
+from pkkd_tf.layers import is_adder_filter
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+FEWEST_BINS, MOST_BINS = 12, 122
+DENSITY_STYLES = {
+    "laplace": ("Laplace", {"color": style.BLACK, "linestyle": "-"}),
+    "gaussian": ("Gaussian", {"color": style.BLACK, "linestyle": "--"}),
+}
+
+
+def filter_histograms(
+    student_model: keras.Model, teacher_model: keras.Model | None, png_path: str | os.PathLike
+) -> dict[str, Any]:
+    """Draws the student's adder filters and the same layers' convolution filters of the teacher.
+
+    Of a student without adder layers, a convolutional network trained alone, the filters of all
+    its convolutions are drawn, the first and a 1x1 head included.
+
+    Above densities, below the same on a logarithmic axis, which shows the tails; with a Laplace
+    and a Gaussian fitted by maximum likelihood. AdderNet (CVPR 2020) reports that adder filters
+    tend to a Laplace distribution, convolution filters to a Gaussian.
+
+    Args:
+        student_model: a network with adder layers; layers inside nested models count.
+        teacher_model: a network whose layers of the same names hold convolution filters, or None.
+        png_path: the picture.
+
+    Returns:
+        dict: `student` and, with a teacher, `teacher`; each as `fits.fit_layers` returns.
+
+    Raises:
+        ValueError: a student without adder filters and convolutions; a teacher that lacks one of
+            these layers; filters that are not finite or all equal.
+
+    Example:
+        >>> filter_histograms(student, teacher, "filters.png")["student"]["better"]
+        'laplace'
+    """
+    adders = _adder_filters(student_model)
+    layers = {"student": adders or _convolution_filters(student_model)}
+    if teacher_model is not None:
+        layers["teacher"] = _same_filters(teacher_model, list(layers["student"]))
+    fits = {name: fit_layers(filters) for name, filters in layers.items()}
+    with style.picture(png_path, 2 * len(fits), len(fits), (4.6, 3.1)) as panels:
+        for index, name in enumerate(fits):
+            column = panels[index :: len(fits)]
+            weights = np.concatenate([filters.ravel() for filters in layers[name].values()])
+            kind = "adder" if adders and name == "student" else "convolution"
+            _draw(column, weights, fits[name], f"{name.capitalize()}, {kind} filters")
+    return fits
+
+
+def _leaves(model: keras.Model, prefix: str = "") -> dict[str, keras.layers.Layer]:
+    """Name -> layer; a layer inside a nested model is called "nested/layer"."""
+    leaves = {}
+    for layer in model.layers:
+        nested = isinstance(layer, keras.Model)
+        name = prefix + layer.name
+        leaves.update(_leaves(layer, f"{name}/") if nested else {name: layer})
+    return leaves
+
+
+def _adder_filters(model: keras.Model) -> dict[str, np.ndarray]:
+    return {
+        name: keras.ops.convert_to_numpy(weight)
+        for name, layer in _leaves(model).items()
+        for weight in layer.weights
+        if is_adder_filter(weight)
+    }
+
+
+def _convolution_filters(model: keras.Model) -> dict[str, np.ndarray]:
+    leaves = _leaves(model)
+    kernels = {name: _kernel(layer) for name, layer in leaves.items()}
+    filters = {
+        name: keras.ops.convert_to_numpy(kernel)
+        for name, kernel in kernels.items()
+        if kernel is not None and len(kernel.shape) == 4
+    }
+    if not filters:
+        raise ValueError(
+            "The student must have a layer with adder or convolution filters. "
+            f"Received: student_model={model.name!r}, layers={list(leaves)}"
+        )
+    return filters
+
+
+def _same_filters(model: keras.Model, names: list[str]) -> dict[str, np.ndarray]:
+    leaves = _leaves(model)
+    kernels = {name: _kernel(leaves.get(name)) for name in names}
+    missing = [name for name, kernel in kernels.items() if kernel is None]
+    if missing:
+        raise ValueError(
+            "The teacher must have a layer with a kernel for each of the student's adder layers. "
+            f"Received: teacher_model={model.name!r}, without={missing}, layers={list(leaves)}"
+        )
+    return {name: keras.ops.convert_to_numpy(kernel) for name, kernel in kernels.items()}
+
+
+def _kernel(layer: keras.layers.Layer | None) -> Any:
+    return getattr(layer, "kernel", None)
+
+
+def _draw(panels: list["Axes"], weights: np.ndarray, fitted: dict[str, Any], title: str) -> None:
+    low, high = np.quantile(weights, [0.0001, 0.9999])
+    edges = np.linspace(low, high, min(MOST_BINS, max(FEWEST_BINS, math.isqrt(len(weights)))))
+    heights = np.histogram(weights, edges)[0] / (len(weights) * np.diff(edges))
+    color = style.STUDENT if "adder" in title else style.TEACHER
+    for panel, scale in zip(panels, ("linear", "log"), strict=True):
+        panel.stairs(heights, edges, fill=True, color=color, alpha=0.45, label="filters")
+        for family, values in densities(fitted, edges).items():
+            label, look = DENSITY_STYLES[family]
+            likelihood = fitted[f"{family}_log_likelihood"]
+            label = f"{label} ({likelihood:.3f} nats a weight)"
+            panel.plot(edges, values, label=label, linewidth=1.2, **look)
+        panel.set(xlabel="weight", ylabel="density", yscale=scale)
+    panels[0].set_title(f"{title} ({len(weights):,} weights)")
+    style.legend_below(panels[-1], 1)
+    _limit(panels, heights, peak=max(heights.max(), densities(fitted, edges)["laplace"].max()))
+
+
+def _limit(panels: list["Axes"], heights: np.ndarray, peak: float) -> None:
+    """The logarithmic panel ends at the rarest filters, not where the fits vanish."""
+    panels[0].set_ylim(0, 1.05 * peak)
+    panels[1].set_ylim(heights[heights > 0].min() / 2, 2 * peak)
