@@ -16,11 +16,14 @@ def label_loss(labels: Any, logits: Any) -> tf.Tensor:
     Returns:
         Scalar float32.
 
+    Raises:
+        ValueError: labels of another shape, such as class numbers (N, 1).
+
     Example:
         >>> label_loss([1], [[0.0, 0.0]])     # log 2 = 0.6931
     """
     labels, logits = tf.convert_to_tensor(labels), tf.cast(logits, tf.float32)
-    if labels.shape.rank == logits.shape.rank:
+    if _are_probabilities(labels, logits):
         each = tf.nn.softmax_cross_entropy_with_logits(tf.cast(labels, tf.float32), logits)
     else:
         each = tf.nn.sparse_softmax_cross_entropy_with_logits(tf.cast(labels, tf.int32), logits)
@@ -61,11 +64,26 @@ def accuracy(labels: Any, logits: Any) -> tf.Tensor:
     Returns:
         Tensor (N,) float32.
 
+    Raises:
+        ValueError: labels of another shape.
+
     Example:
         >>> accuracy([1], [[0.0, 2.0]])     # [1.0]
     """
-    labels = tf.convert_to_tensor(labels)
-    if labels.shape.rank == logits.shape.rank:
+    labels, logits = tf.convert_to_tensor(labels), tf.convert_to_tensor(logits)
+    if _are_probabilities(labels, logits):
         labels = tf.argmax(labels, -1)
     matches = tf.argmax(logits, -1) == tf.cast(labels, tf.int64)
     return keras.ops.cast(matches, "float32")
+
+
+def _are_probabilities(labels: tf.Tensor, logits: tf.Tensor) -> bool:
+    """Whether labels are (N, classes), not (N,); else (N, 1) would broadcast to a wrong loss."""
+    if labels.shape.rank == 1:
+        return False
+    if labels.shape.rank != 2 or labels.shape[1] != logits.shape[1]:
+        raise ValueError(
+            "Labels must be class numbers (N,) or probabilities (N, classes). "
+            f"Received: labels.shape={labels.shape}, logits.shape={logits.shape}"
+        )
+    return True
