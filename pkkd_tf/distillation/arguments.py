@@ -1,9 +1,10 @@
-"""What the arguments of `PKKD` must fulfil."""
+"""What the arguments of `PKKD` and of its `compile` must fulfil."""
 
 from typing import Any
 
 METHODS = ("pkkd", "kd", "plain")
 TEACHER_MODES = ("progressive", "fixed")
+EXECUTION_OPTIONS = ("run_eagerly", "steps_per_execution", "jit_compile")
 
 
 def check_arguments(model: Any) -> None:
@@ -38,3 +39,14 @@ def check_arguments(model: Any) -> None:
             raise ValueError(
                 f"{rule}. Received: {name}={getattr(model, name)!r}, teacher={teacher!r}"
             )
+
+
+def check_compile_arguments(optimizer: Any, options: dict[str, Any]) -> None:
+    """Raises `ValueError` without an optimizer, or for an option that would have no effect."""
+    allowed = (*EXECUTION_OPTIONS, "auto_scale_loss")
+    if optimizer is None or not set(options) <= set(allowed):
+        raise ValueError(
+            f"`compile` needs an optimizer and takes no options but {allowed}: the losses and "
+            "metrics are PKKD's own. "
+            f"Received: optimizer={optimizer!r}, options={sorted(options)}"
+        )

@@ -7,7 +7,11 @@ import keras
 import tensorflow as tf
 
 from pkkd_tf.distillation import losses, monitor
-from pkkd_tf.distillation.arguments import check_arguments
+from pkkd_tf.distillation.arguments import (
+    EXECUTION_OPTIONS,
+    check_arguments,
+    check_compile_arguments,
+)
 from pkkd_tf.distillation.features import FeatureLoss, FeatureMatching
 from pkkd_tf.distillation.matching import adder_layers, check_pair, filters_of, match_layers
 from pkkd_tf.layers.common import PACKAGE
@@ -150,10 +154,16 @@ class PKKD(keras.Model):
 
         Args:
             optimizer: the student's; `pkkd_tf.optimizers.AdderSGD` is meant.
-            teacher_optimizer: the teacher's; None: a copy of the student's.
+            teacher_optimizer: the teacher's; None: a copy of the student's. Callbacks that set a
+                learning rate reach the student's alone: give both a schedule instead.
             **kwargs: `run_eagerly`, `steps_per_execution`, `jit_compile`, `auto_scale_loss` of
-                `keras.Model.compile`. The losses are this class's own.
+                `keras.Model.compile`.
+
+        Raises:
+            ValueError: no optimizer, or an argument of `keras.Model.compile` that asks for
+                another loss or metric.
         """
+        check_compile_arguments(optimizer, kwargs)
         super().compile(optimizer=optimizer, **kwargs)
         self.optimizer.build(self.student_variables)
         self.teacher_optimizer = None
@@ -298,13 +308,16 @@ class PKKD(keras.Model):
         return cls(**config)
 
     def get_compile_config(self) -> dict[str, Any]:
-        """Returns both optimizers, serialised."""
+        """Returns both optimizers, serialised, and how steps are executed."""
         optimizers = {"optimizer": self.optimizer, "teacher_optimizer": self.teacher_optimizer}
-        return {k: keras.saving.serialize_keras_object(v) for k, v in optimizers.items()}
+        config = {k: keras.saving.serialize_keras_object(v) for k, v in optimizers.items()}
+        execution = super().get_compile_config()
+        return {**config, **{name: execution[name] for name in EXECUTION_OPTIONS}}
 
     def compile_from_config(self, config: dict[str, Any]) -> None:
         """Compiles with both optimizers, so that loading brings back their state."""
-        self.compile(**{k: keras.saving.deserialize_keras_object(v) for k, v in config.items()})
+        config = {k: keras.saving.deserialize_keras_object(v) for k, v in config.items()}
+        self.compile(**config, auto_scale_loss=False)  # optimizers come back as they were wrapped
 
 
 def _extractors(student: Any, teacher: Any, names: list[str]) -> tuple[Any, Any]:
