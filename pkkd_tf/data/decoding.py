@@ -9,7 +9,8 @@ def decode_random_window(contents: tf.Tensor, key: tf.Tensor) -> tf.Tensor:
     """Decodes a random window of an image file.
 
     The window covers 0.08 to 1 of the area at an aspect ratio of 3/4 to 4/3 (Szegedy et al., arXiv
-    1409.4842). Of a complete JPEG only the window is decoded.
+    1409.4842). TensorFlow's sampler draws the ratio and then the height uniformly, so windows are
+    smaller on average than with a uniform area. Of a complete JPEG only the window is decoded.
 
     Args:
         contents: string Tensor. The bytes of a JPEG, PNG, GIF or BMP file.
