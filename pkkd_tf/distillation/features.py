@@ -37,8 +37,8 @@ class FeatureMatching:
             product) or `"identity"` (linear features).
         teacher_sign: -1 (the paper's notation as far as known) or +1 (a larger product means a
             larger similarity; measured better, the default).
-        response: `"batch_norm"` or `"raw"`; raw exponents start at `response / fan_in`, since
-            sigma = 1 would underflow to exp(-100).
+        response: `"batch_norm"` or `"raw"`; the exponents of raw adder responses start at
+            `response / fan_in`, since sigma = 1 would underflow to exp(-100).
         student_alignment: whether the student's kernel is followed by rho.
         teacher_side: `"fixed"` (no alignment, width not trained; the default) or `"trained"`
             (both are; then one rank-1 feature map can satisfy the loss: watch effective rank).
@@ -76,11 +76,14 @@ class FeatureMatching:
 class SimilarityKernel(keras.layers.Layer):
     """`exp(sign * u / (2 sigma^2))` of a layer's response, sigma > 0 trained as its logarithm.
 
+    Trained is `log_width = log(2 sigma^2 / initial_width)`, 0 at the start, so that weight decay
+    pulls to the start and not to exponents that are clipped, where no gradient is left.
+
     Args:
         sign: +1 or -1.
         initial_width: float > 0, where `2 sigma^2` starts; near the fan-in for raw responses.
         bound: float > 0, the exponent is clipped to `[-bound, bound]` so that it neither
-            underflows nor overflows in float32.
+            underflows nor overflows in float32. A clipped exponent passes no gradient on.
         trainable, name, dtype: as in `keras.layers.Layer`.
 
     Input shape:
@@ -102,12 +105,12 @@ class SimilarityKernel(keras.layers.Layer):
                 f"`initial_width` must be above 0. Received: initial_width={initial_width}"
             )
         self.sign, self.initial_width, self.bound = sign, initial_width, bound
-        start = keras.initializers.Constant(float(tf.math.log(float(initial_width))))
-        self.log_width = self.add_weight(shape=(), initializer=start, name="log_width")
+        self.log_width = self.add_weight(shape=(), initializer="zeros", name="log_width")
 
     def exponent(self, responses: Any) -> tf.Tensor:
         """`sign * u / (2 sigma^2)`, not clipped."""
-        return self.sign * responses * tf.exp(-tf.convert_to_tensor(self.log_width))
+        width = self.initial_width * tf.exp(tf.convert_to_tensor(self.log_width))
+        return self.sign * responses / width
 
     def call(self, responses: Any) -> tf.Tensor:
         """Returns the similarities, in `[exp(-bound), exp(bound)]`."""
@@ -125,7 +128,9 @@ class FeatureLoss(keras.layers.Layer):
     Args:
         matching: `FeatureMatching`.
         channels: int, channels of both responses.
-        fan_in: int, terms a response sums up; the start of `2 sigma^2` for raw responses.
+        fan_in: int, terms an adder response sums up; where `2 sigma^2` of the student starts for
+            raw responses. It starts at 2 for everything of unit size: normalised responses, and
+            the raw ones of a convolution.
         name: string.
 
     Input shape:
@@ -139,15 +144,21 @@ class FeatureLoss(keras.layers.Layer):
         super().__init__(name=name, dtype="float32")
         self.matching = matching
         width = float(fan_in) if matching.response == "raw" else 2.0
+        has_kernel = matching.kernel == "exponential"
         trained = matching.teacher_side == "trained"
         self.student_kernel = SimilarityKernel(
-            1, width, matching.bound, dtype="float32", name="student_kernel"
+            1,
+            width,
+            matching.bound,
+            trainable=has_kernel,
+            dtype="float32",
+            name="student_kernel",
         )
         self.teacher_kernel = SimilarityKernel(
             matching.teacher_sign,
-            width,
+            2.0,
             matching.bound,
-            trainable=trained,
+            trainable=has_kernel and trained,
             dtype="float32",
             name="teacher_kernel",
         )
