@@ -132,17 +132,25 @@ class FeatureLoss(keras.layers.Layer):
             raw responses. It starts at 2 for everything of unit size: normalised responses, and
             the raw ones of a convolution.
         name: string.
+        data_format: `"channels_last"` or `"channels_first"`, of both responses.
 
     Input shape:
-        Two responses (N, H, W, channels), the student's and the teacher's.
+        Two responses (N, H, W, channels), or (N, channels, H, W): the student's, the teacher's.
 
     Output shape:
         The features of both sides, float32 (N, H, W, channels).
     """
 
-    def __init__(self, matching: FeatureMatching, channels: int, fan_in: int, name: str):
+    def __init__(
+        self,
+        matching: FeatureMatching,
+        channels: int,
+        fan_in: int,
+        name: str,
+        data_format: str = "channels_last",
+    ):
         super().__init__(name=name, dtype="float32")
-        self.matching = matching
+        self.matching, self.data_format = matching, data_format
         width = float(fan_in) if matching.response == "raw" else 2.0
         has_kernel = matching.kernel == "exponential"
         trained = matching.teacher_side == "trained"
@@ -176,8 +184,10 @@ class FeatureLoss(keras.layers.Layer):
         )
 
     def seen_by_kernel(self, response: Any) -> tf.Tensor:
-        """`u` of the formula: the response, batch-normalised unless the raw one is asked for."""
+        """`u` of the formula, channels last: the response, batch-normalised or raw."""
         response = tf.cast(response, tf.float32)
+        if self.data_format == "channels_first":
+            response = tf.transpose(response, [0, 2, 3, 1])
         return response if self.matching.response == "raw" else normalise(response)
 
     def _side(self, response: Any, kernel: SimilarityKernel, alignment: Any) -> tf.Tensor:

@@ -1,5 +1,6 @@
 """Which layers of student and teacher are compared, checked before anything is trained."""
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -19,6 +20,21 @@ def filters_of(layer: Any) -> Any:
         if getattr(variable, "is_adder_filter", False):
             return variable
     return None
+
+
+def fan_in_of(layer: Any) -> int:
+    """How many terms a response of the adder layer `layer` sums up."""
+    shape = filters_of(layer).shape
+    return math.prod(shape[:2] if isinstance(layer, AdderDepthwiseConv2D) else shape[:-1])
+
+
+def check_functional(model: Any, role: str) -> None:
+    """Raises `ValueError` unless `model` is a Keras model whose layers' responses can be read."""
+    if not getattr(model, "inputs", None):
+        raise ValueError(
+            f"The {role} must be a functional Keras model with known inputs and outputs. "
+            f"Received: {role}={model!r}"
+        )
 
 
 def match_layers(

@@ -13,7 +13,14 @@ from pkkd_tf.distillation.arguments import (
     check_compile_arguments,
 )
 from pkkd_tf.distillation.features import FeatureLoss, FeatureMatching
-from pkkd_tf.distillation.matching import adder_layers, check_pair, filters_of, match_layers
+from pkkd_tf.distillation.matching import (
+    adder_layers,
+    check_functional,
+    check_pair,
+    fan_in_of,
+    filters_of,
+    match_layers,
+)
 from pkkd_tf.layers.common import PACKAGE
 
 
@@ -96,7 +103,9 @@ class PKKD(keras.Model):
         self.matching = matching or FeatureMatching()
         self.matched_layers: list[str] = []
         self.pairs: list[FeatureLoss] = []
+        check_functional(student, "student")
         if teacher is not None:
+            check_functional(teacher, "teacher")
             check_pair(student, teacher)
         if method == "pkkd":
             self._match(matched_layers)
@@ -113,10 +122,9 @@ class PKKD(keras.Model):
         self.matched_layers = match_layers(self.student, self.teacher, names)
         for name in self.matched_layers:
             layer = self.student.get_layer(name)
-            fan_in = int(keras.ops.size(filters_of(layer))) // filters_of(layer).shape[-1]
-            axis = 1 if layer.data_format == "channels_first" else -1
-            channels = layer.output.shape[axis]
-            self.pairs.append(FeatureLoss(self.matching, channels, fan_in, f"features_{name}"))
+            channels = layer.output.shape[1 if layer.data_format == "channels_first" else -1]
+            arguments = self.matching, channels, fan_in_of(layer), f"features_{name}"
+            self.pairs.append(FeatureLoss(*arguments, data_format=layer.data_format))
 
     def _add_means(self) -> None:
         names = ["loss", "accuracy", "ce_loss"]
