@@ -63,6 +63,8 @@ class LayerMonitor(keras.layers.Layer):
     ) -> None:
         """Measures if `step` is due. Call in the replica context, outside of conditions.
 
+        Where a gradient is not finite, as where float16 overflows, the last values stay.
+
         Args:
             step: integer tensor.
             filters: the layers' variables.
@@ -78,7 +80,9 @@ class LayerMonitor(keras.layers.Layer):
             matched = tf.stack([pairs.get(name, tf.zeros([len(FEATURES)])) for name in self.rows])
             table = tf.concat([shares(measured), filter_rms(filters)[:, None], matched], axis=1)
             follow = self.follows_share
-            return table, beta_for_share(kept[1], measured, self.share) if follow else kept[1]
+            beta = beta_for_share(kept[1], measured, self.share) if follow else kept[1]
+            finite = tf.reduce_all(tf.math.is_finite(measured))  # else float16 skips this step
+            return tf.where(finite, table, kept[0]), tf.where(finite, beta, kept[1])
 
         values = tf.cond(step % self.every == 0, measure, lambda: kept)
         context = tf.distribute.get_replica_context()
@@ -146,11 +150,13 @@ def pair_statistics(pair: FeatureLoss, response: Any, features: Any) -> tf.Tenso
         features: the pair's two feature maps.
 
     Returns:
-        Tensor float32 (3,): correlation in [-1, 1]; RMS of the exponent before clipping; number
-        of channels' worth of variation, 1 .. channels.
+        Tensor float32 (3,): correlation in [-1, 1]; RMS of the exponent before clipping, 0 for
+        linear features; number of channels' worth of variation, 1 .. channels.
     """
-    exponent = pair.student_kernel.exponent(pair.seen_by_kernel(response))
-    rms = tf.sqrt(tf.reduce_mean(tf.square(exponent)))
+    rms = tf.zeros([])
+    if pair.matching.kernel == "exponential":
+        exponent = pair.student_kernel.exponent(pair.seen_by_kernel(response))
+        rms = tf.sqrt(tf.reduce_mean(tf.square(exponent)))
     return tf.stack([similarity(*features), rms, effective_rank(features[0])])
 
 
