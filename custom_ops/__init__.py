@@ -1,1 +1,1 @@
-"""Native code of pkkd_tf: adder kernels, and the shells that bring them to TensorFlow and TFLite."""
+"""Native code: adder kernels and the shells that bring them to TensorFlow and TFLite."""

@@ -115,7 +115,10 @@ def _gradients(op: tf.Operation, gradient: tf.Tensor) -> tuple[tf.Tensor, tf.Ten
         top, bottom, left, right = op.get_attr("explicit_paddings")
         padding = ((top, bottom), (left, right))
     geometry = make_geometry(
-        tuple(op.get_attr("strides")), padding, tuple(op.get_attr("dilations")), op.get_attr("groups")
+        tuple(op.get_attr("strides")),
+        padding,
+        tuple(op.get_attr("dilations")),
+        op.get_attr("groups"),
     )
     dx = input_gradient(x, filters, gradient, geometry, "clipped")
     return dx, filter_gradient(x, filters, gradient, geometry)

@@ -1,0 +1,72 @@
+"""The kernels' C functions for NumPy arrays."""
+
+import ctypes
+import pathlib
+
+import ml_dtypes
+import numpy as np
+
+from tests import numpy_adder
+
+TYPES = {"float32": np.float32, "bfloat16": ml_dtypes.bfloat16, "float16": np.float16}
+SLOPES = ("clipped", "sign")
+
+
+def instruction_sets():
+    """What this processor runs, by its own account."""
+    info = pathlib.Path("/proc/cpuinfo").read_text()
+    flags = next((line.split() for line in info.splitlines() if line.startswith("flags")), [])
+    known = {"avx2": ("avx2", "fma", "f16c")}
+    known["avx512"] = (*known["avx2"], "avx512f", "avx512dq", "avx512bw", "avx512vl")
+    return ["baseline"] + [name for name, needs in known.items() if set(needs) <= set(flags)]
+
+
+def sizes(x, f, strides, padding, dilations, groups):
+    """The fields of AdderShape."""
+    (top, bottom), (left, right) = numpy_adder.pads(
+        padding, x.shape[1:3], f.shape[:2], strides, dilations
+    )
+    height = x.shape[1] + top + bottom - dilations[0] * (f.shape[0] - 1) - 1
+    width = x.shape[2] + left + right - dilations[1] * (f.shape[1] - 1) - 1
+    output = (height // strides[0] + 1, width // strides[1] + 1)
+    fields = [*x.shape, *f.shape[:2], f.shape[3], groups, *strides, *dilations, top, left, *output]
+    return np.array(fields, np.int64)
+
+
+def _pointer(array):
+    assert array.flags["C_CONTIGUOUS"]
+    return array.ctypes.data_as(ctypes.c_void_p)
+
+
+class Kernels:
+    def __init__(self, path):
+        self.library = ctypes.CDLL(str(path))
+        self.library.pkkd_instruction_set.restype = ctypes.c_char_p
+
+    def instruction_set(self):
+        return self.library.pkkd_instruction_set().decode()
+
+    def forward(self, x, f, strides, padding, dilations, groups, threads=1):
+        shape = sizes(x, f, strides, padding, dilations, groups)
+        y = np.full((len(x), shape[14], shape[15], f.shape[3]), 99, x.dtype)
+        self.library.pkkd_adder_forward(
+            _pointer(shape), self._type(x), _pointer(x), _pointer(f), _pointer(y), threads
+        )
+        return y
+
+    def input_gradient(
+        self, x, f, dy, strides, padding, dilations, groups, mode, threads=1, reference=False
+    ):
+        shape = sizes(x, f, strides, padding, dilations, groups)
+        dx = np.full(x.shape, 99, x.dtype)
+        arguments = [_pointer(shape), self._type(x), SLOPES.index(mode)]
+        arguments += [_pointer(array) for array in (x, f, dy, dx)]
+        if reference:
+            self.library.pkkd_adder_input_gradient_reference(*arguments)
+        else:
+            self.library.pkkd_adder_input_gradient(*arguments, threads)
+        return dx
+
+    @staticmethod
+    def _type(x):
+        return [np.dtype(t) for t in TYPES.values()].index(x.dtype)

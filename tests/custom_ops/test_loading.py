@@ -1,0 +1,74 @@
+"""What happens where the compiled library is missing, foreign or broken."""
+
+import warnings
+
+import pytest
+import tensorflow as tf
+
+from custom_ops import build
+from pkkd_tf.ops import compiled
+from pkkd_tf.ops.geometry import make_geometry
+
+
+@pytest.fixture
+def library(operations, monkeypatch, tmp_path):
+    """The path of a library that is not there yet; the real one is back afterwards."""
+    path = tmp_path / "ops.so"
+    monkeypatch.setattr(compiled, "LIBRARY", path)
+    compiled.load.cache_clear()
+    compiled._load.cache_clear()
+    yield path
+    compiled.load.cache_clear()
+    compiled._load.cache_clear()
+
+
+def warning_of_load():
+    """Loads twice and returns the text of the one warning."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        assert compiled.load() is None
+        assert compiled.load() is None
+    assert len(caught) == 1
+    return str(caught[0].message)
+
+
+def test_missing(library):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert not compiled.is_available()
+        assert "does not exist" in compiled.why_unavailable()
+    text = warning_of_load()
+    assert "in stock TensorFlow operations" in text
+    assert "Build it with `python -m custom_ops.build`." in text
+    assert f"Received: {library}" in text
+
+
+def test_another_version(library):
+    library.write_bytes(b"...pkkd_tf built for TensorFlow 2.3.4;...")
+    assert f"Received: built for TensorFlow 2.3.4, running {tf.__version__}" in warning_of_load()
+
+
+def test_a_file_that_is_no_library(library):
+    library.write_bytes(b"text")
+    assert "Received: built for TensorFlow unknown" in warning_of_load()
+
+
+def test_undefined_symbol(library, tmp_path):
+    source = tmp_path / "broken.cc"
+    source.write_text(
+        'extern "C" const char text[];\n'
+        f'const char text[] = "pkkd_tf built for TensorFlow {tf.__version__};";\n'
+        "void missing_function();\n"
+        "__attribute__((constructor)) void Call() { missing_function(); }\n"
+    )
+    build._run([*build._compiler(), "-shared", "-fPIC", str(source), "-o", str(library)])
+    text = warning_of_load()
+    assert "The compiled library does not load." in text
+    assert "missing_function" in text
+
+
+def test_use_without_the_library_is_an_error(library):
+    with pytest.raises(RuntimeError, match="python -m custom_ops.build"):
+        compiled.forward(
+            tf.zeros([1, 1, 1, 1]), tf.zeros([1, 1, 1, 1]), make_geometry(1, "VALID", 1, 1)
+        )
