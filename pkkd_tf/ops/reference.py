@@ -2,7 +2,7 @@
 
 The broadcast `|X - F|` of a whole layer does not fit in memory (2.4 GB for one ResNet-20 layer at
 batch 256), so both passes run over tiles: some images at a time, one filter tap at a time, and of
-a tap some channels at a time, such that one broadcast holds about `TILE_ELEMENTS` numbers.
+a large image some rows at a time, such that one broadcast holds about `TILE_ELEMENTS` numbers.
 """
 
 from collections.abc import Callable
@@ -23,18 +23,11 @@ def forward(x: tf.Tensor, filters: tf.Tensor, geometry: Geometry) -> tf.Tensor:
     def tile(images: tf.Tensor) -> tf.Tensor:
         total = tf.zeros([plan.tile, *plan.output, plan.groups, plan.group_outputs], plan.dtype)
         for i, j in plan.taps():
-            window = plan.window(images, i, j)
-            total += _sum_over_chunks(
-                lambda c, size, window=window, f=plan.filters[i, j]: tf.reduce_sum(
-                    tf.abs(
-                        tf.slice(window, [0, 0, 0, 0, c], [-1, -1, -1, -1, size])[..., None]
-                        - tf.slice(f, [0, c, 0], [-1, size, -1])
-                    ),
-                    axis=4,
-                ),
-                plan.group_inputs,
-                plan.chunk,
-                total,
+            f = plan.filters[i, j]
+            total += plan.map_rows(
+                lambda pixels, f=f: tf.reduce_sum(tf.abs(pixels[..., None] - f), axis=3),
+                [plan.window(images, i, j)],
+                plan.group_outputs,
             )
         return -tf.reshape(total, [plan.tile, *plan.output, plan.outputs])
 
@@ -55,16 +48,13 @@ def input_gradient(
         total = tf.zeros_like(images)
         dy = tf.reshape(dy, [plan.tile, *plan.output, plan.groups, plan.group_outputs])
         for i, j in plan.taps():
-            window = plan.window(images, i, j)[..., None]
-            at_tap = _sum_over_chunks(
-                lambda t, size, window=window, f=plan.filters[i, j]: tf.reduce_sum(
-                    slope(tf.slice(f, [0, 0, t], [-1, -1, size]) - window)
-                    * tf.slice(dy, [0, 0, 0, 0, t], [-1, -1, -1, -1, size])[..., None, :],
-                    axis=5,
+            f = plan.filters[i, j]
+            at_tap = plan.map_rows(
+                lambda pixels, g, f=f: tf.reduce_sum(
+                    slope(f - pixels[..., None]) * g[..., None, :], axis=4
                 ),
-                plan.group_outputs,
-                plan.chunk,
-                window[..., 0],
+                [plan.window(images, i, j), dy],
+                plan.group_inputs,
             )
             total += plan.spread(at_tap, i, j)
         return total
@@ -75,7 +65,7 @@ def input_gradient(
 
 
 class _Plan:
-    """The tiling of one layer: how many images and channels at a time, and where a tap looks."""
+    """The tiling of one layer: how many images and rows at a time, and where a tap looks."""
 
     def __init__(self, x: tf.Tensor, filters: tf.Tensor, geometry: Geometry):
         self.geometry = geometry
@@ -98,14 +88,14 @@ class _Plan:
         self.padded = self.pad_batch(pad_image(tf.cast(x, self.dtype), self.pads))
 
     def _choose_tile(self, terms_per_pixel: int) -> None:
-        """Images a tile, and channels a broadcast where even one image would be too much."""
+        """Images a tile, and rows a broadcast where even one image would be too much."""
         rows, columns = (64 if tf.is_tensor(size) else size for size in self.output)
         per_image = max(1, rows * columns * terms_per_pixel)
         self.tile = max(1, TILE_ELEMENTS // per_image)
         if not tf.is_tensor(self.batch):
             tiles = max(1, -(-self.batch // self.tile))
             self.tile = max(1, -(-self.batch // tiles))
-        self.chunk = max(1, self.group_inputs * TILE_ELEMENTS // per_image)
+        self.rows = _divisor(self.output[0], rows * TILE_ELEMENTS // per_image)
         self.tiles = -(-self.batch // self.tile)
 
     def pad_batch(self, x: tf.Tensor) -> tf.Tensor:
@@ -138,6 +128,27 @@ class _Plan:
             dy=tf.reshape(at_tap, [self.tile, *self.output, self.inputs]),
         )
 
+    def map_rows(
+        self, pixels: Callable[..., tf.Tensor], arrays: list[tf.Tensor], channels: int
+    ) -> tf.Tensor:
+        """`pixels` on `self.rows` rows of a tile at a time; it returns `channels` a group."""
+        shape = [self.tile, *self.output, self.groups, channels]
+        parts = self.tile * self.output[0] // self.rows
+        if self.rows == self.output[0]:
+            flat = [tf.reshape(a, [-1, self.output[1], *a.shape[3:]]) for a in arrays]
+            return tf.reshape(pixels(*flat), shape)
+        chunked = [tf.reshape(a, [parts, self.rows, self.output[1], *a.shape[3:]]) for a in arrays]
+        width = None if tf.is_tensor(self.output[1]) else self.output[1]
+        rows = tf.map_fn(
+            lambda elements: pixels(*elements),
+            chunked,
+            fn_output_signature=tf.TensorSpec(
+                [self.rows, width, self.groups, channels], self.dtype
+            ),
+            parallel_iterations=1,
+        )
+        return tf.reshape(rows, shape)
+
     def map_tiles(
         self, tile: Callable[..., tf.Tensor], arrays: list[tf.Tensor], shape: Any
     ) -> tf.Tensor:
@@ -159,16 +170,8 @@ class _Plan:
         return tf.reshape(y, [self.tiles * self.tile, *shape])[: self.batch]
 
 
-def _sum_over_chunks(
-    term: Callable[[Any, int], tf.Tensor], channels: int, chunk: int, like: tf.Tensor
-) -> tf.Tensor:
-    """Sums `term(first, size)` over slices of `channels`, the largest divisor up to `chunk`."""
-    size = max(d for d in range(1, min(chunk, channels) + 1) if channels % d == 0)
-    if size == channels:
-        return term(0, channels)
-    return tf.while_loop(
-        lambda first, _: first < channels,
-        lambda first, total: (first + size, total + term(first, size)),
-        (0, tf.zeros_like(like)),
-        parallel_iterations=1,
-    )[1]
+def _divisor(size: Any, limit: int) -> int:
+    """The largest divisor of `size` up to `limit`; 1 where `size` is not known."""
+    if tf.is_tensor(size):
+        return 1
+    return max((d for d in range(1, min(limit, size) + 1) if size % d == 0), default=1)
