@@ -14,20 +14,21 @@ if TYPE_CHECKING:
 TRAINING = {"linewidth": 1.1, "linestyle": (0, (3, 1.5))}
 LOSS_NAMES = {
     "loss": ("total", style.BLACK),
-    "ce_loss": ("cross-entropy with the labels", style.BLUE),
+    "ce_loss": ("labels", style.BLUE),
     "kd_loss": ("distillation", style.GREEN),
     "feature_loss": ("features", style.PURPLE),
     "teacher_loss": ("teacher", style.VERMILLION),
 }
+TEST_LOSSES = ("val_ce_loss", "val_teacher_loss")
 
 
 def learning_curves(history_csv_path: str | os.PathLike, png_path: str | os.PathLike) -> None:
     """Draws accuracy, losses and learning rate, each where the run has them.
 
-    Columns ending in `accuracy` are fractions 0..1 and drawn in %; those ending in `loss` are drawn
-    where they are positive, on a logarithmic axis if they differ much. A prefix `val_` means the
-    test images, `teacher_` the teacher. Of an epoch that was trained again after a restart the
-    last row counts.
+    Columns ending in `accuracy` are fractions 0..1 and drawn in %. A prefix `val_` means the test
+    images, `teacher_` the teacher. Losses are drawn where they are positive, on a logarithmic axis
+    if they differ much: the student's total and its parts, the teacher's, and on test images those
+    of the labels. Of an epoch that was trained again after a restart the last row counts.
 
     Args:
         history_csv_path: a header and one row an epoch; without `epoch`, rows count from 1.
@@ -42,7 +43,7 @@ def learning_curves(history_csv_path: str | os.PathLike, png_path: str | os.Path
     columns = _last_rows(read_columns(history_csv_path))
     epochs = columns.pop("epoch")
     accuracies = {name: 100 * v for name, v in columns.items() if name.endswith("accuracy")}
-    losses = {name: v for name, v in columns.items() if name.endswith("loss") and (v > 0).any()}
+    losses = _losses(columns)
     rates = {name: v for name, v in columns.items() if name == "learning_rate"}
     panels = [
         (draw, part)
@@ -51,7 +52,7 @@ def learning_curves(history_csv_path: str | os.PathLike, png_path: str | os.Path
     ]
     if not panels:
         raise ValueError(
-            "The history must have a column ending in `accuracy` or `loss`, or `learning_rate`. "
+            "The history must have a column ending in `accuracy`, a loss or `learning_rate`. "
             f"Received: path={os.fspath(history_csv_path)!r}, columns={['epoch', *columns]}"
         )
     with style.picture(png_path, len(panels), 3, (4.6, 4.0)) as axes:
@@ -97,25 +98,31 @@ def _accuracy_label(name: str, teacher_too: bool) -> str:
 
 
 def _loss(axes: "Axes", epochs: np.ndarray, series: dict[str, np.ndarray]) -> None:
-    for index, (name, values) in enumerate(series.items()):
+    for name, values in series.items():
+        label, color = LOSS_NAMES[name.removeprefix("val_")]
         test = name.startswith("val_")
-        base = name.removeprefix("val_")
-        label, color = LOSS_NAMES.get(
-            base, (base.removesuffix("loss").replace("_", " ").strip(), style.role_color("", index))
-        )
         axes.plot(
             epochs,
             np.where(values > 0, values, np.nan),
             color=color,
             label=f"{label}, test" if test else label,
+            linestyle=":" if test else "-",
             marker=style.marker(len(epochs)),
             ms=3,
-            **({} if not test else {"linestyle": ":"}),
         )
     axes.set(title="Losses", ylabel="loss")
     values = np.concatenate(list(series.values()))
     style.log_if_spread(axes, values[values > 0])
     style.legend_below(axes, 1 if len(series) < 3 else 2)
+
+
+def _losses(columns: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The losses worth a line: none that is never positive, and no total of a single part."""
+    nothing = np.empty(0)
+    same = np.array_equal(columns.get("loss", nothing), columns.get("ce_loss", nothing), True)
+    tests = TEST_LOSSES if "val_ce_loss" in columns else ("val_loss", "val_teacher_loss")
+    names = [name for name in (*LOSS_NAMES, *tests) if not (same and name == "loss")]
+    return {n: columns[n] for n in names if n in columns and (columns[n] > 0).any()}
 
 
 def _rate(axes: "Axes", epochs: np.ndarray, series: dict[str, np.ndarray]) -> None:

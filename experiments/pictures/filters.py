@@ -8,7 +8,7 @@ import keras
 import numpy as np
 
 from experiments.pictures import style
-from experiments.pictures.fits import densities, fit_layers
+from experiments.pictures.fits import densities, fit_layers, standardized
 from pkkd_tf.layers import is_adder_filter
 
 if TYPE_CHECKING:
@@ -29,9 +29,11 @@ def filter_histograms(
     Of a student without adder layers, a convolutional network trained alone, the filters of all
     its convolutions are drawn, the first and a 1x1 head included.
 
-    Above densities, below the same on a logarithmic axis, which shows the tails; with a Laplace
-    and a Gaussian fitted by maximum likelihood. AdderNet (CVPR 2020) reports that adder filters
-    tend to a Laplace distribution, convolution filters to a Gaussian.
+    Above all weights together; below each layer in units of its own standard deviation, without
+    which Gaussian layers of different width look like a Laplace distribution, on a logarithmic
+    axis, which shows the tails. Both with a Laplace and a Gaussian fitted by maximum likelihood.
+    AdderNet (CVPR 2020) reports that adder filters tend to a Laplace distribution, convolution
+    filters to a Gaussian.
 
     Args:
         student_model: a network with adder layers; layers inside nested models count.
@@ -54,12 +56,10 @@ def filter_histograms(
     if teacher_model is not None:
         layers["teacher"] = _same_filters(teacher_model, list(layers["student"]))
     fits = {name: fit_layers(filters) for name, filters in layers.items()}
-    with style.picture(png_path, 2 * len(fits), len(fits), (4.6, 3.1)) as panels:
+    with style.picture(png_path, 2 * len(fits), len(fits), (4.6, 3.6)) as panels:
         for index, name in enumerate(fits):
-            column = panels[index :: len(fits)]
-            weights = np.concatenate([filters.ravel() for filters in layers[name].values()])
             kind = "adder" if adders and name == "student" else "convolution"
-            _draw(column, weights, fits[name], f"{name.capitalize()}, {kind} filters")
+            _draw_column(panels[index :: len(fits)], layers[name], fits[name], name, kind)
     return fits
 
 
@@ -114,25 +114,40 @@ def _kernel(layer: keras.layers.Layer | None) -> Any:
     return getattr(layer, "kernel", None)
 
 
-def _draw(panels: list["Axes"], weights: np.ndarray, fitted: dict[str, Any], title: str) -> None:
+def _draw_column(
+    panels: list["Axes"],
+    layers: dict[str, np.ndarray],
+    fitted: dict[str, Any],
+    name: str,
+    kind: str,
+) -> None:
+    color = style.STUDENT if kind == "adder" else style.TEACHER
+    weights = np.concatenate([filters.ravel() for filters in layers.values()])
+    _draw(panels[0], weights, fitted, color)
+    _draw(panels[1], standardized(layers), fitted["standardized"], color, log=True)
+    panels[0].set(xlabel="weight", ylabel="density")
+    panels[0].set_title(f"{name.capitalize()}, {kind} filters ({len(weights):,} weights)")
+    panels[1].set(xlabel="weight, in standard deviations of its layer", ylabel="density")
+    laplace, count = fitted["laplace_layers"], fitted["num_layers"]
+    panels[1].set_title(f"Layer by layer: {laplace} of {count} nearer to Laplace")
+
+
+def _draw(
+    axes: "Axes", weights: np.ndarray, fitted: dict[str, Any], color: str, log: bool = False
+) -> None:
     low, high = np.quantile(weights, [0.0001, 0.9999])
     edges = np.linspace(low, high, min(MOST_BINS, max(FEWEST_BINS, math.isqrt(len(weights)))))
     heights = np.histogram(weights, edges)[0] / (len(weights) * np.diff(edges))
-    color = style.STUDENT if "adder" in title else style.TEACHER
-    for panel, scale in zip(panels, ("linear", "log"), strict=True):
-        panel.stairs(heights, edges, fill=True, color=color, alpha=0.45, label="filters")
-        for family, values in densities(fitted, edges).items():
-            label, look = DENSITY_STYLES[family]
-            likelihood = fitted[f"{family}_log_likelihood"]
-            label = f"{label} ({likelihood:.3f} nats a weight)"
-            panel.plot(edges, values, label=label, linewidth=1.2, **look)
-        panel.set(xlabel="weight", ylabel="density", yscale=scale)
-    panels[0].set_title(f"{title} ({len(weights):,} weights)")
-    style.legend_below(panels[-1], 1)
-    _limit(panels, heights, peak=max(heights.max(), densities(fitted, edges)["laplace"].max()))
-
-
-def _limit(panels: list["Axes"], heights: np.ndarray, peak: float) -> None:
-    """The logarithmic panel ends at the rarest filters, not where the fits vanish."""
-    panels[0].set_ylim(0, 1.05 * peak)
-    panels[1].set_ylim(heights[heights > 0].min() / 2, 2 * peak)
+    axes.stairs(heights, edges, fill=True, color=color, alpha=0.45, label="filters")
+    curves = densities(fitted, edges)
+    for family, (label, look) in DENSITY_STYLES.items():
+        label = f"{label} ({fitted[f'{family}_log_likelihood']:.3f} nats a weight)"
+        axes.plot(edges, curves[family], label=label, linewidth=1.2, **look)
+    style.legend_below(axes, 1)
+    peak = max(heights.max(), curves["laplace"].max())
+    if log:
+        axes.set_yscale("log")
+        # The axis ends at the rarest filters, not where the fits vanish.
+        axes.set_ylim(heights[heights > 0].min() / 2, 2 * peak)
+    else:
+        axes.set_ylim(0, 1.05 * peak)

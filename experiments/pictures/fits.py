@@ -52,10 +52,11 @@ def fit(weights: np.ndarray) -> dict[str, Any]:
 
 
 def fit_layers(layers: dict[str, np.ndarray]) -> dict[str, Any]:
-    """Returns the fit of all layers' weights together, and each layer's own under `layers`.
+    """Returns the fit of all layers' weights together, and what the layers are by themselves.
 
-    Layers of different width put together look more like a Laplace distribution than any of them
-    does, so `laplace_layers` of `num_layers` says how many are nearer to it by themselves.
+    Gaussian layers of different width put together look like a Laplace distribution. So
+    `standardized` fits (w - mean) / std of each layer, `layers` each layer as it is, and
+    `laplace_layers` of `num_layers` says how many of these are nearer to Laplace.
 
     Raises:
         ValueError: as in `fit`, naming the layer.
@@ -65,9 +66,15 @@ def fit_layers(layers: dict[str, np.ndarray]) -> dict[str, Any]:
     return {
         **together,
         "num_layers": len(own),
+        "standardized": fit(standardized(layers)),
         "laplace_layers": sum(one["better"] == "laplace" for one in own.values()),
         "layers": own,
     }
+
+
+def standardized(layers: dict[str, np.ndarray]) -> np.ndarray:
+    """Returns all weights, each layer's with mean 0 and standard deviation 1."""
+    return np.concatenate([((w - w.mean()) / w.std()).ravel() for w in layers.values()])
 
 
 def _named_fit(name: str, weights: np.ndarray) -> dict[str, Any]:

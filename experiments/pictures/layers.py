@@ -12,12 +12,12 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 QUANTITIES = {
-    "similarity": ("Kernel similarity", "correlation with the teacher"),
+    "similarity": ("Kernel similarity", "correlation"),
     "share_ce": ("Gradient share, labels", "share of the gradient"),
     "share_kd": ("Gradient share, distillation", "share of the gradient"),
     "share_feature": ("Gradient share, features", "share of the gradient"),
     "filter_rms": ("Size of the filters", "root mean square"),
-    "exponent": ("Exponent of the kernel", "root mean square, before clipping"),
+    "exponent": ("Exponent of the kernel", "RMS before clipping"),
     "effective_rank": ("Rank of the features", "effective rank"),
 }
 # Zeros throughout mean there that the layer is not matched, so that nothing was measured.

@@ -97,8 +97,8 @@ def log_if_spread(axes: "Axes", values: np.ndarray, spread: float = LOG_SPREAD) 
         return
     axes.set_yscale("log")
     axes.yaxis.set_major_formatter("{x:g}")
-    if values.max() < 30 * values.min():
-        axes.yaxis.set_minor_formatter(_minor_label)
+    few_decades = values.max() < 1000 * values.min()
+    axes.yaxis.set_minor_formatter(_minor_label if few_decades else "")
 
 
 def _minor_label(value: float, position: int) -> str:

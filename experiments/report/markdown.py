@@ -34,6 +34,7 @@ FIT_ROWS = {
     "laplace_log_likelihood": "Laplace, log likelihood a weight",
     "gaussian_log_likelihood": "Gaussian, log likelihood a weight",
     "better": "fits better",
+    "standardized_better": "fits better when each layer is divided by its standard deviation",
     "num_layers": "layers",
     "laplace_layers": "layers that are by themselves nearer to Laplace",
 }
@@ -110,6 +111,10 @@ def _runs(runs: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _filters(fits: Mapping[str, Mapping[str, Any]]) -> str:
+    fits = {
+        name: {**fit, "standardized_better": (fit.get("standardized") or {}).get("better")}
+        for name, fit in fits.items()
+    }
     rows = [
         [title, *(tables.figure(fit.get(key)) for fit in fits.values())]
         for key, title in FIT_ROWS.items()

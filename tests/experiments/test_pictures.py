@@ -82,6 +82,8 @@ def test_learning_curves_of_a_distilled_run(tmp_path, drawn):
     np.testing.assert_allclose(found["student, training"][:2], [[0, 20], [1, 60]])
     # Features that cost nothing have no place on a logarithmic axis.
     assert "features" not in lines(loss) and "distillation" in lines(loss)
+    labels = {label.get_text() for label in loss.get_yticklabels(which="both")}
+    assert {"0.1", "0.2", "0.5", "1", "2"} <= labels and "0.3" not in labels
     assert loss.get_yscale() == "log" and rate.get_ylim()[0] == 0
     assert {rgb(style.STUDENT), rgb(style.TEACHER), (255, 255, 255)} <= colors(
         tmp_path / "curves.png"
@@ -101,6 +103,18 @@ def test_learning_curves_draw_what_is_there(tmp_path, drawn, names, panels):
     assert len(drawn) == panels
     assert not any("student" in label for axes in drawn for label in lines(axes))
     assert len(colors(tmp_path / "c.png")) > 2
+
+
+def test_losses_show_a_total_only_if_it_has_parts_and_the_labels_on_test_images(tmp_path, drawn):
+    path = tmp_path / "history.csv"
+    path.write_text(
+        "epoch,loss,ce_loss,val_loss,val_ce_loss,val_kd_loss\n1,2,2,3,3,1\n2,1,1,2,2,1\n"
+    )
+    pictures.learning_curves(path, tmp_path / "curves.png")
+    assert set(lines(drawn[0])) == {"labels", "labels, test"}
+    path.write_text("epoch,loss,val_loss\n1,2,3\n")
+    pictures.learning_curves(path, tmp_path / "curves.png")
+    assert set(lines(drawn[1])) == {"total", "total, test"}
 
 
 def test_an_epoch_trained_again_counts_once_and_a_cut_row_is_no_error(tmp_path, drawn):
@@ -241,6 +255,13 @@ def test_fits_recover_known_parameters_and_prefer_the_right_family(family, sampl
         np.testing.assert_allclose(fits.densities(fitted, x)[name], law.pdf(x, *parameters))
 
 
+def test_gaussian_layers_of_different_width_are_recognized_one_by_one():
+    rng = np.random.default_rng(0)
+    found = fits.fit_layers({f"conv{i}": rng.normal(i, 4.0**i, (3, 3, 32, 32)) for i in range(3)})
+    assert (found["better"], found["standardized"]["better"]) == ("laplace", "gaussian")
+    assert (found["laplace_layers"], found["num_layers"]) == (0, 3)
+
+
 @pytest.mark.parametrize("weights", [[1.0, 1.0], [1.0], [0.0, np.nan, 1.0]])
 def test_fits_refuse_what_has_no_distribution(weights):
     with pytest.raises(
@@ -279,6 +300,7 @@ def test_filter_histograms_take_the_adder_layers_and_their_counterparts(tmp_path
         assert found[name]["layers"]["conv1"]["better"] == family
         assert found[name]["weights"] == 3 * 3 * 16 * 32 + 3 * 3 * 32
         assert found[name]["num_layers"] == 2
+        assert found[name]["standardized"]["std"] == pytest.approx(1)
     kernel = student.get_layer("conv1").get_weights()[0]
     assert found["student"]["layers"]["conv1"]["loc"] == pytest.approx(np.median(kernel), abs=1e-6)
     assert [axes.get_yscale() for axes in drawn] == ["linear", "linear", "log", "log"]
