@@ -107,10 +107,13 @@ class SimilarityKernel(keras.layers.Layer):
         self.sign, self.initial_width, self.bound = sign, initial_width, bound
         self.log_width = self.add_weight(shape=(), initializer="zeros", name="log_width")
 
+    def width(self) -> tf.Tensor:
+        """`2 sigma^2`."""
+        return self.initial_width * tf.exp(tf.convert_to_tensor(self.log_width))
+
     def exponent(self, responses: Any) -> tf.Tensor:
         """`sign * u / (2 sigma^2)`, not clipped."""
-        width = self.initial_width * tf.exp(tf.convert_to_tensor(self.log_width))
-        return self.sign * responses / width
+        return self.sign * responses / self.width()
 
     def call(self, responses: Any) -> tf.Tensor:
         """Returns the similarities, in `[exp(-bound), exp(bound)]`."""
@@ -193,7 +196,9 @@ class FeatureLoss(keras.layers.Layer):
     def _side(self, response: Any, kernel: SimilarityKernel, alignment: Any) -> tf.Tensor:
         features = self.seen_by_kernel(response)
         if self.matching.kernel == "exponential":
-            features = kernel(features)
+            # A factor changes no normalised feature. This one keeps the variance away from the
+            # epsilon: without it the width grows until epsilon makes the features small.
+            features = kernel.width() * kernel(features)
         if alignment is not None:
             features = alignment(features - tf.reduce_mean(features, [0, 1, 2]))
         return normalise(features)
