@@ -122,7 +122,9 @@ class BatchAugmentation:
             return images, labels
         return self._mix(images, tf.one_hot(labels, self._num_classes), key)
 
-    def _mix(self, images, labels, key):
+    def _mix(
+        self, images: tf.Tensor, labels: tf.Tensor, key: tf.Tensor
+    ) -> tuple[tf.Tensor, tf.Tensor]:
         branches = [
             lambda layer=layer: _apply(layer, images, labels, fold(key, 5))
             for layer in self._mixing
@@ -139,7 +141,7 @@ def normalize(images: tf.Tensor, preprocessing: dict) -> tf.Tensor:
     return tf.cast(images, tf.float32) * (preprocessing["scale"] / std) - mean / std
 
 
-def _check_channels(image_shape):
+def _check_channels(image_shape: tuple[int, int, int]) -> None:
     if image_shape[-1] != 3:
         raise ValueError(
             "randaugment needs images of 3 channels. "
@@ -147,12 +149,14 @@ def _check_channels(image_shape):
         )
 
 
-def _stateless(layer):
+def _stateless(layer: keras.layers.Layer) -> keras.layers.Layer:
     layer.generator = StatelessSeeds()
     return layer
 
 
-def _apply(layer, images, labels, key):
+def _apply(
+    layer: keras.layers.Layer, images: tf.Tensor, labels: tf.Tensor | None, key: tf.Tensor
+) -> tuple[tf.Tensor, tf.Tensor | None]:
     with layer.generator.bound_to(key):
         drawn = layer.get_random_transformation(images)
     return layer.transform_images(images, drawn), layer.transform_labels(labels, drawn)

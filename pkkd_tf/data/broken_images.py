@@ -18,7 +18,7 @@ class BrokenImages:
 
     def __init__(self, skip: bool):
         self.skip = skip
-        self._names = set()
+        self._names: set[str] = set()
         self._lock = threading.Lock()
 
     def __len__(self) -> int:
@@ -48,7 +48,7 @@ class BrokenImages:
         )
         number, image = attempts.concatenate(nothing).take(1).get_single_element()
 
-        def account():
+        def account() -> tf.Tensor:
             arguments = [names[:number], required & (number == count)]
             done = tf.numpy_function(self._account, arguments, tf.bool)
             with tf.control_dependencies([done]):
@@ -57,11 +57,11 @@ class BrokenImages:
         return tf.cond(number > 0, account, lambda: number), image
 
     def _account(self, names: np.ndarray, exhausted: np.ndarray) -> np.bool_:
-        names = [os.fsdecode(name) for name in names]
+        broken = [os.fsdecode(name) for name in names]
         if exhausted or not self.skip:
-            raise ValueError(_message(names, self.skip))
+            raise ValueError(_message(broken, self.skip))
         with self._lock:
-            self._names.update(names)
+            self._names.update(broken)
         return np.bool_(True)
 
 

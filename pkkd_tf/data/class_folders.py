@@ -1,6 +1,7 @@
 """Finds images in class folders: ROOT/{train,val}/CLASS/IMAGE."""
 
 import os
+from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -51,7 +52,9 @@ def _class_names(root: Path, split: str) -> tuple[str, ...]:
     return tuple(sorted(e.name for e in os.scandir(folder) if e.is_dir() and _visible(e)))
 
 
-def _check_classes(root, train, val, num_classes):
+def _check_classes(
+    root: Path, train: tuple[str, ...], val: tuple[str, ...], num_classes: int | None
+) -> None:
     if num_classes is not None and num_classes != len(train):
         raise ValueError(
             "num_classes must equal the number of class folders. Received: "
@@ -71,7 +74,7 @@ def _check_classes(root, train, val, num_classes):
         )
 
 
-def _shortened(names, limit: int = 10) -> str:
+def _shortened(names: Iterable[str], limit: int = 10) -> str:
     names = sorted(names)
     more = f", ... ({len(names)} in all)" if len(names) > limit else ""
     return (", ".join(names[:limit]) or "none") + more

@@ -182,7 +182,7 @@ def training_subset(size: int, limit_train: int | None, seed: int) -> np.ndarray
     return fixed_permutation(seed, size)[:limit_train]
 
 
-def check_limit(limit_train: int, size: int):
+def check_limit(limit_train: int, size: int) -> None:
     """Raises ValueError unless limit_train is in 1..size."""
     if not 1 <= limit_train <= size:
         raise ValueError(
@@ -191,7 +191,7 @@ def check_limit(limit_train: int, size: int):
         )
 
 
-def _check_span(span: Span):
+def _check_span(span: Span) -> None:
     inside = 0 <= span.start_step < span.steps
     at_end = span.start_epoch == span.epochs and span.start_step > 0
     if not (0 <= span.start_epoch <= span.epochs and inside) or at_end:

@@ -20,12 +20,12 @@ def decode_random_window(contents: tf.Tensor, key: tf.Tensor) -> tf.Tensor:
         uint8 Tensor of shape (height, width, 3).
     """
 
-    def whole():
+    def whole() -> tf.Tensor:
         image = decode(contents)
         top, left, height, width = tf.unstack(_random_window(tf.shape(image), key))
         return image[top : top + height, left : left + width]
 
-    def window_only():
+    def window_only() -> tf.Tensor:
         window = _random_window(tf.io.extract_jpeg_shape(contents), key)
         return tf.io.decode_and_crop_jpeg(contents, window, channels=3)
 

@@ -1,5 +1,7 @@
 """Photos in class folders."""
 
+from typing import Any
+
 import tensorflow as tf
 
 from pkkd_tf.data.class_folders import ImageFiles
@@ -32,8 +34,8 @@ class ImageFilesDataset(PhotoDataset):
         test: ImageFiles,
         limit_train: int | None,
         seed: int,
-        **kwargs,
-    ):
+        **kwargs: Any,
+    ) -> None:
         rows = training_subset(len(train.paths), limit_train, seed)
         train = ImageFiles(train.paths[rows], train.labels[rows])
         super().__init__(sizes=(len(train.paths), len(test.paths)), seed=seed, **kwargs)
@@ -44,7 +46,7 @@ class ImageFilesDataset(PhotoDataset):
             )
 
     def _training_batches(self, span: Span) -> tf.data.Dataset:
-        def places_of(epoch, step, rows):
+        def places_of(epoch: tf.Tensor, step: tf.Tensor, rows: tf.Tensor) -> tf.data.Dataset:
             positions = step * span.batch_size + tf.range(span.batch_size, dtype=tf.int64)
             return tf.data.Dataset.from_tensor_slices(
                 (tf.fill([span.batch_size], epoch), positions, rows)
@@ -63,7 +65,9 @@ class ImageFilesDataset(PhotoDataset):
         )
         return self._batched_training(examples, span.batch_size)
 
-    def _training_example(self, epoch, position, row):
+    def _training_example(
+        self, epoch: tf.Tensor, position: tf.Tensor, row: tf.Tensor
+    ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         key = augmentation_key(self.seed, epoch, position)
         rows = self._candidates(row, key)
         names = tf.gather(self._train.paths, rows)
@@ -72,7 +76,7 @@ class ImageFilesDataset(PhotoDataset):
         )
         return image, tf.gather(self._train.labels, rows[number]), key
 
-    def _candidates(self, row, key):
+    def _candidates(self, row: tf.Tensor, key: tf.Tensor) -> tf.Tensor:
         """The training image asked for and, where broken ones may be skipped, its substitutes."""
         if not self._broken.skip:
             return row[tf.newaxis]
@@ -81,7 +85,7 @@ class ImageFilesDataset(PhotoDataset):
         )
         return tf.concat([row[tf.newaxis], others], 0)
 
-    def _evaluation_example(self, path, label):
+    def _evaluation_example(self, path: tf.Tensor, label: tf.Tensor) -> tuple[tf.Tensor, ...]:
         names = path[tf.newaxis]
         number, image = self._test_photo(lambda k: tf.io.read_file(names[k]), names)
         return number, image, label

@@ -1,5 +1,7 @@
 """Small image sets that lie in memory as uint8."""
 
+from typing import Any
+
 import tensorflow as tf
 
 from pkkd_tf.data.augmentation import random_crop_and_flip
@@ -27,8 +29,8 @@ class InMemoryDataset(ImageDataset):
         flip: bool,
         limit_train: int | None,
         seed: int,
-        **kwargs,
-    ):
+        **kwargs: Any,
+    ) -> None:
         images, labels = arrays.train_images, arrays.train_labels
         if limit_train is not None:
             rows = training_subset(len(images), limit_train, seed)
@@ -48,7 +50,9 @@ class InMemoryDataset(ImageDataset):
     def _training_batches(self, span: Span) -> tf.data.Dataset:
         images, labels = self._train
 
-        def one_batch(epoch, step, rows):
+        def one_batch(
+            epoch: tf.Tensor, step: tf.Tensor, rows: tf.Tensor
+        ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
             key = augmentation_key(self.seed, epoch, step)
             batch = tf.gather(images, rows)
             if self._standard:

@@ -2,6 +2,8 @@
 
 import os
 from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
 
 from pkkd_tf.data import augmentation as augmentations
 from pkkd_tf.data.class_folders import find_class_folders
@@ -81,49 +83,50 @@ def load(
         "seed": seed,
         "limit_train": limit_train,
     }
-    if name == "imagenet":
-        return _load_imagenet(data_dir, image_size, num_classes, skip_broken_images, common)
-    return _load_in_memory(data_dir, image_size, num_classes, common)
+    if name != "imagenet":
+        _check_fixed(name, image_size, num_classes)
+        return _load_in_memory(data_dir, common)
+    size = 224 if image_size is None else image_size
+    if size < 1:
+        raise ValueError(f"The image size must be positive. Received: image_size={size}")
+    common |= {
+        "preprocessing": _IMAGENET,
+        "image_size": size,
+        "skip_broken_images": skip_broken_images,
+    }
+    return _load_imagenet(data_root(data_dir), num_classes, common)
 
 
-def _load_in_memory(data_dir, image_size, num_classes, common) -> ImageDataset:
-    name = common["name"]
+def _check_fixed(name: str, image_size: int | None, num_classes: int | None) -> None:
     size, classes = _FIXED[name]
     if image_size not in (None, size) or num_classes not in (None, classes):
         raise ValueError(
             f"{name} has {classes} classes and images of {size}x{size}. "
             f"Received: num_classes={num_classes}, image_size={image_size}"
         )
-    if name == "digits":
-        kind = {"arrays": read_digits(), "preprocessing": _DIGITS, "padding": 1, "flip": False}
-    else:
-        arrays = read_cifar(name, data_dir)
-        kind = {"arrays": arrays, "preprocessing": _CIFAR, "padding": 4, "flip": True}
-    return InMemoryDataset(**kind, **common)
 
 
-def _load_imagenet(data_dir, image_size, num_classes, skip_broken_images, common) -> ImageDataset:
-    image_size = 224 if image_size is None else image_size
-    if image_size < 1:
-        raise ValueError(f"The image size must be positive. Received: image_size={image_size}")
-    common |= {
-        "preprocessing": _IMAGENET,
-        "image_size": image_size,
-        "skip_broken_images": skip_broken_images,
-    }
-    root = data_root(data_dir)
+def _load_in_memory(data_dir: str | os.PathLike | None, common: dict[str, Any]) -> InMemoryDataset:
+    if common["name"] == "digits":
+        digits = read_digits()
+        return InMemoryDataset(digits, 1, False, preprocessing=_DIGITS, **common)
+    cifar = read_cifar(common["name"], data_dir)
+    return InMemoryDataset(cifar, 4, True, preprocessing=_CIFAR, **common)
+
+
+def _load_imagenet(root: Path, num_classes: int | None, common: dict[str, Any]) -> ImageDataset:
     prepared = prepared_folder(root, "imagenet2012")
-    if prepared is not None and not (root / "train").is_dir():
-        data = RecordsDataset(prepared, **common)
-        _check_record_classes(data, num_classes, prepared)
-        return data
-    if not (root / "train").is_dir():
+    if (root / "train").is_dir():
+        train, test, class_names = find_class_folders(root, num_classes)
+        return ImageFilesDataset(train, test, class_names=class_names, **common)
+    if prepared is None:
         raise FileNotFoundError(_missing(root))
-    train, test, class_names = find_class_folders(root, num_classes)
-    return ImageFilesDataset(train, test, class_names=class_names, **common)
+    data = RecordsDataset(prepared, **common)
+    _check_record_classes(data, num_classes, prepared)
+    return data
 
 
-def _check_record_classes(data, num_classes, folder):
+def _check_record_classes(data: RecordsDataset, num_classes: int | None, folder: Path) -> None:
     if num_classes not in (None, data.num_classes):
         raise ValueError(
             "num_classes must equal the number of classes of the data set. "
@@ -131,7 +134,7 @@ def _check_record_classes(data, num_classes, folder):
         )
 
 
-def _missing(root) -> str:
+def _missing(root: Path) -> str:
     return (
         "imagenet must lie in data_dir as train/CLASS/*.jpg and val/CLASS/*.jpg or as a prepared "
         "tensorflow-datasets folder; with the two archives of image-net.org in "

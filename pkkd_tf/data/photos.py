@@ -1,6 +1,7 @@
 """Photos of any size, decoded while training: what class folders and records have in common."""
 
 from collections.abc import Callable
+from typing import Any
 
 import tensorflow as tf
 
@@ -24,7 +25,7 @@ class PhotoDataset(ImageDataset):
         **kwargs: as for `ImageDataset`, without `image_shape`.
     """
 
-    def __init__(self, image_size: int, skip_broken_images: bool, **kwargs):
+    def __init__(self, image_size: int, skip_broken_images: bool, **kwargs: Any) -> None:
         super().__init__(image_shape=(image_size, image_size, 3), **kwargs)
         self._size = image_size
         self._broken = BrokenImages(skip_broken_images)

@@ -42,7 +42,7 @@ class RandAugment:
         )
         return tf.ensure_shape(augmented, images.shape)
 
-    def _augment_one(self, image, key):
+    def _augment_one(self, image: tf.Tensor, key: tf.Tensor) -> tf.Tensor:
         batch = image[tf.newaxis]
         for i in range(self.num_operations):
             # The branch after the layers is the identity.
@@ -52,8 +52,8 @@ class RandAugment:
             batch = self._apply(chosen, batch, fold(key, 2 * i + 1))
         return batch[0]
 
-    def _apply(self, chosen, batch, key):
-        def branch(layer):
+    def _apply(self, chosen: tf.Tensor, batch: tf.Tensor, key: tf.Tensor) -> tf.Tensor:
+        def branch(layer: keras.layers.Layer) -> tf.Tensor:
             with self._seeds.bound_to(key):
                 drawn = layer.get_random_transformation(batch)
             return tf.ensure_shape(layer.transform_images(batch, drawn), batch.shape)

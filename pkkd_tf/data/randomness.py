@@ -10,19 +10,19 @@ import tensorflow as tf
 _ORDER, _AUGMENTATION, _SUBSET = 1, 2, 3
 
 
-def fold(key: tf.Tensor, *numbers) -> tf.Tensor:
+def fold(key: tf.Tensor, *numbers: int | tf.Tensor) -> tf.Tensor:
     """Derives a new key of two integers from `key` and one or more integers."""
     for number in numbers:
         key = tf.random.experimental.stateless_fold_in(key, number)
     return key
 
 
-def order_key(seed: int, epoch) -> tf.Tensor:
+def order_key(seed: int, epoch: int | tf.Tensor) -> tf.Tensor:
     """The key of the order in which epoch `epoch` visits the training images."""
     return fold(tf.constant([seed, _ORDER], tf.int64), epoch)
 
 
-def augmentation_key(seed: int, epoch, position) -> tf.Tensor:
+def augmentation_key(seed: int, epoch: int | tf.Tensor, position: int | tf.Tensor) -> tf.Tensor:
     """The key of the augmentation of one batch or one image of an epoch."""
     return fold(tf.constant([seed, _AUGMENTATION], tf.int64), epoch, position)
 
@@ -58,7 +58,7 @@ def epoch_batches(
     """
     steps = size // batch_size
 
-    def one_epoch(epoch):
+    def one_epoch(epoch: tf.Tensor) -> tf.data.Dataset:
         order = tf.random.experimental.stateless_shuffle(tf.range(size), order_key(seed, epoch))
         rows = tf.reshape(order[: steps * batch_size], [steps, batch_size])
         first = tf.where(epoch == start_epoch, tf.cast(start_step, tf.int64), 0)
@@ -86,7 +86,7 @@ class StatelessSeeds(keras.random.SeedGenerator):
     ```
     """
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__(seed=0)
         self._key = None
         self._drawn = 0

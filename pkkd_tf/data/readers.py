@@ -63,10 +63,10 @@ def read_cifar(name: str, data_dir: str | os.PathLike | None) -> Arrays:
                 *_read_npy(folder, "test", len(class_names)),
                 class_names,
             )
-    folder = prepared_folder(root, name)
-    if folder is None:
+    prepared = prepared_folder(root, name)
+    if prepared is None:
         raise FileNotFoundError(_missing(name, root))
-    return _read_prepared(folder)
+    return _read_prepared(prepared)
 
 
 def data_root(data_dir: str | os.PathLike | None) -> Path:
@@ -96,19 +96,19 @@ def _missing(name: str, root: Path) -> str:
 
 
 def _read_npy(folder: Path, split: str, num_classes: int) -> tuple[np.ndarray, np.ndarray]:
-    arrays = []
-    for part in ("images", "labels"):
-        path = folder / f"{split}_{part}.npy"
+    paths = [folder / f"{split}_{part}.npy" for part in ("images", "labels")]
+    for path in paths:
         if not path.is_file():
             raise FileNotFoundError(
                 "A CIFAR folder must hold {train,test}_{images,labels}.npy. "
                 f"Received: folder='{folder}' without {path.name}"
             )
-        arrays.append(np.load(path))
-    return _checked(*arrays, num_classes, folder / f"{split}_images.npy")
+    return _checked(np.load(paths[0]), np.load(paths[1]), num_classes, paths[0])
 
 
-def _checked(images, targets, num_classes, path):
+def _checked(
+    images: np.ndarray, targets: np.ndarray, num_classes: int, path: Path
+) -> tuple[np.ndarray, np.ndarray]:
     targets = targets.reshape(-1)
     sound = images.dtype == np.uint8 and images.shape == (len(targets), 32, 32, 3)
     if not sound or len(targets) == 0:
@@ -130,8 +130,9 @@ def _read_prepared(folder: Path) -> Arrays:
 
     builder = tfds.builder_from_directory(folder)
     names = tuple(builder.info.features["label"].names)
-    splits = []
-    for split in ("train", "test"):
+
+    def read(split: str) -> tuple[np.ndarray, np.ndarray]:
         whole = tfds.as_numpy(builder.as_dataset(split=split, batch_size=-1))
-        splits += _checked(whole["image"], whole["label"], len(names), folder / split)
-    return Arrays(*splits, names)
+        return _checked(whole["image"], whole["label"], len(names), folder / split)
+
+    return Arrays(*read("train"), *read("test"), names)

@@ -2,6 +2,7 @@
 
 import os
 from pathlib import Path
+from typing import Any
 
 import tensorflow as tf
 
@@ -28,7 +29,7 @@ class RecordsDataset(PhotoDataset):
         **kwargs: as for `PhotoDataset`, without `class_names` and `sizes`.
     """
 
-    def __init__(self, folder: Path, limit_train: int | None, seed: int, **kwargs):
+    def __init__(self, folder: Path, limit_train: int | None, seed: int, **kwargs: Any) -> None:
         import tensorflow_datasets as tfds
 
         info = tfds.builder_from_directory(folder).info
@@ -48,7 +49,7 @@ class RecordsDataset(PhotoDataset):
         )
 
     def _training_batches(self, span: Span) -> tf.data.Dataset:
-        def one_epoch(epoch):
+        def one_epoch(epoch: tf.Tensor) -> tf.data.Dataset:
             first = tf.where(epoch == span.start_epoch, tf.cast(span.start_step, tf.int64), 0)
             if self._broken.skip:
                 batches = self._epoch_examples(epoch, 0).concatenate(self._epoch_examples(epoch, 1))
@@ -59,10 +60,12 @@ class RecordsDataset(PhotoDataset):
 
         return tf.data.Dataset.range(span.start_epoch, span.epochs).flat_map(one_epoch)
 
-    def _epoch_examples(self, epoch, reading: int, first=0) -> tf.data.Dataset:
+    def _epoch_examples(
+        self, epoch: tf.Tensor, reading: int, first: int | tf.Tensor = 0
+    ) -> tf.data.Dataset:
         """(pixels, label, key) of an epoch from record `first` on."""
 
-        def one(position, record):
+        def one(position: tf.Tensor, record: tf.Tensor) -> tuple[tf.Tensor, ...]:
             key = fold(augmentation_key(self.seed, epoch, position), reading)
             contents, name, label = self._parse(record)
             number, image = self._training_photo(lambda k: contents, name, key, required=False)
@@ -78,7 +81,7 @@ class RecordsDataset(PhotoDataset):
             photos = photos.filter(lambda number, image, label, key: number == 0)
         return photos.map(lambda number, image, label, key: (image, label, key))
 
-    def _shuffled_records(self, key) -> tf.data.Dataset:
+    def _shuffled_records(self, key: tf.Tensor) -> tf.data.Dataset:
         """The training records, block by block in an order that is a function of `key`."""
         if self._limit is None:
             files = tf.random.experimental.stateless_shuffle(tf.constant(self._train), fold(key, 1))
@@ -94,7 +97,7 @@ class RecordsDataset(PhotoDataset):
         order = fixed_permutation(self.seed, len(self._train))
         return _interleaved(tf.constant([self._train[i] for i in order])).take(self.num_train)
 
-    def _parse(self, record):
+    def _parse(self, record: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         example = self._features.deserialize_example(record, decoders=self._skip_decoding)
         return (
             example["image"],
@@ -102,7 +105,7 @@ class RecordsDataset(PhotoDataset):
             tf.cast(example["label"], tf.int32),
         )
 
-    def _evaluation_example(self, record):
+    def _evaluation_example(self, record: tf.Tensor) -> tuple[tf.Tensor, ...]:
         contents, name, label = self._parse(record)
         number, image = self._test_photo(lambda k: contents, name)
         return number, image, label
