@@ -134,7 +134,7 @@ class _Plan:
         """`pixels` on `self.rows` rows of a tile at a time; it returns `channels` a group."""
         shape = [self.tile, *self.output, self.groups, channels]
         parts = self.tile * self.output[0] // self.rows
-        if self.rows == self.output[0]:
+        if not tf.is_tensor(self.output[0]) and self.rows == self.output[0]:
             flat = [tf.reshape(a, [-1, self.output[1], *a.shape[3:]]) for a in arrays]
             return tf.reshape(pixels(*flat), shape)
         chunked = [tf.reshape(a, [parts, self.rows, self.output[1], *a.shape[3:]]) for a in arrays]

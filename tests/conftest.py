@@ -1,0 +1,38 @@
+"""Two logical CPU devices, quiet logs, fixed seeds, and the path that computes the response."""
+
+import os
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+import keras
+import pytest
+import tensorflow as tf
+
+# Before TensorFlow starts its devices, or it is too late.
+tf.config.set_logical_device_configuration(
+    tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 2
+)
+
+from pkkd_tf.ops import compiled, paths  # noqa: E402
+
+PATHS = ["reference", *(["compiled"] if compiled.is_available() else [])]
+
+
+@pytest.fixture(params=PATHS)
+def path(request):
+    """Runs a test once on every path that computes the adder response here."""
+    with paths.use_path(request.param):
+        yield request.param
+
+
+@pytest.fixture
+def two_replicas():
+    """A strategy with a replica on each logical CPU device."""
+    return tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+
+
+@pytest.fixture(autouse=True)
+def fixed_seeds():
+    keras.utils.set_random_seed(0)
+    yield
+    keras.config.set_dtype_policy("float32")

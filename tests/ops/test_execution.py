@@ -1,0 +1,92 @@
+"""The same numbers eagerly, in a graph, under XLA, from a SavedModel and on two replicas."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from pkkd_tf.ops import adder_conv2d
+
+WINDOW = {"strides": 2, "padding": ((1, 1), (1, 1))}
+
+
+@pytest.fixture
+def tensors():
+    x, f = tf.random.normal([4, 9, 8, 3]), tf.random.normal([3, 3, 3, 5])
+    return x, f, tf.random.normal([4, 5, 4, 5])
+
+
+def response_and_gradients(x, f, dy, window=WINDOW):
+    with tf.GradientTape() as tape:
+        tape.watch([x, f])
+        y = adder_conv2d(x, f, **window)
+    return y, *tape.gradient(y, [x, f], dy)
+
+
+def assert_close(actual, expected):
+    for a, e in zip(actual, expected, strict=True):
+        np.testing.assert_allclose(a, e, rtol=1e-5, atol=1e-5)
+
+
+def test_graph_equals_eager(path, tensors):
+    assert_close(tf.function(response_and_gradients)(*tensors), response_and_gradients(*tensors))
+
+
+def test_xla_equals_eager(tensors):
+    compiled = tf.function(response_and_gradients, jit_compile=True)
+    assert_close(compiled(*tensors), response_and_gradients(*tensors))
+
+
+@pytest.mark.parametrize("padding", ["SAME", "VALID", ((1, 1), (2, 0))], ids=str)
+@pytest.mark.parametrize("shape", [(None, 9, 8, 3), (4, None, None, 3), (None, None, None, 3)])
+def test_unknown_dimensions(path, tensors, shape, padding):
+    window = {"strides": 2, "padding": padding}
+    x, f, _ = tensors
+    expected = adder_conv2d(x, f, **window)
+    graph = tf.function(
+        lambda x, f, dy: response_and_gradients(x, f, dy, window),
+        input_signature=[tf.TensorSpec(s) for s in (shape, f.shape, (None, None, None, 5))],
+    )
+    dy = tf.random.normal(expected.shape)
+    assert_close(graph(x, f, dy), response_and_gradients(x, f, dy, window))
+    assert graph.get_concrete_function().structured_outputs[0].shape[3] == 5
+
+
+def test_unknown_batch_that_is_empty(path, tensors):
+    _, f, _ = tensors
+    signature = [tf.TensorSpec([None, 9, 8, 3]), tf.TensorSpec(f.shape)]
+    graph = tf.function(lambda x, f: adder_conv2d(x, f), input_signature=signature)
+    assert graph(tf.zeros([0, 9, 8, 3]), f).shape == (0, 7, 6, 5)
+
+
+def test_saved_model_keeps_response_and_gradients(path, tensors, tmp_path):
+    x, f, dy = tensors
+    module = tf.Module()
+    module.respond = tf.function(
+        lambda x, f: adder_conv2d(x, f, **WINDOW),
+        input_signature=[tf.TensorSpec([None, 9, 8, 3]), tf.TensorSpec(f.shape)],
+    )
+    options = tf.saved_model.SaveOptions(experimental_custom_gradients=True)
+    tf.saved_model.save(module, str(tmp_path), options=options)
+    loaded = tf.saved_model.load(str(tmp_path))
+    with tf.GradientTape() as tape:
+        tape.watch([x, f])
+        y = loaded.respond(x, f)
+    assert_close((y, *tape.gradient(y, [x, f], dy)), response_and_gradients(*tensors))
+
+
+def test_two_replicas_share_the_batch(path, tensors, two_replicas):
+    def half(context):
+        first = context.replica_id_in_sync_group * 2
+        x, f, dy = tensors
+        y, dx, df = response_and_gradients(x[first : first + 2], f, dy[first : first + 2])
+        return y, dx, tf.distribute.get_replica_context().all_reduce("sum", df)
+
+    run = tf.function(lambda: two_replicas.run(lambda: half(tf.distribute.get_replica_context())))
+    y, dx, df = (two_replicas.experimental_local_results(t) for t in run())
+    together = tf.concat(y, 0), tf.concat(dx, 0), df[1]
+    assert_close(together, response_and_gradients(*tensors))
+
+
+def test_two_runs_are_bit_identical(path, tensors):
+    for a, b in zip(response_and_gradients(*tensors), response_and_gradients(*tensors)):
+        np.testing.assert_array_equal(a, b)
