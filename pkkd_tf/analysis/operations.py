@@ -94,19 +94,24 @@ def _count(layer: Any, name: str) -> LayerOperations:
             "A model must be built before its operations can be counted. "
             f"Received: layer={name!r}, built=False"
         )
-    shape = _output_shape(layer)
-    record = LayerOperations(name, type(layer).__name__, shape, layer.count_params())
-    if not isinstance(layer, COUNTED):
+    counted = isinstance(layer, COUNTED)
+    if not counted:
         _check_has_no_matrix(layer, name)
-        return record
-    if shape is None or None in shape:
+    shape = _counted_shape(layer) if counted else _called_shape(layer)
+    record = LayerOperations(name, type(layer).__name__, shape, layer.count_params())
+    return _with_operations(layer, record) if counted else record
+
+
+def _with_operations(layer: Any, record: LayerOperations) -> LayerOperations:
+    outputs = math.prod(size or 0 for size in record.output_shape or ())  # 0: a size is unknown
+    if outputs == 0:
         raise ValueError(
             "Operations can be counted for a known image size only: build the model with it. "
-            f"Received: layer={name!r}, output_shape={shape}"
+            f"Received: layer={record.name!r}, output_shape={record.output_shape}"
         )
     kernel = tuple(layer.kernel.shape)
     depthwise = isinstance(layer, keras.layers.DepthwiseConv2D)
-    fan_in, outputs = math.prod(kernel[: 2 if depthwise else -1]), math.prod(shape)
+    fan_in = math.prod(kernel[: 2 if depthwise else -1])
     adder, terms = isinstance(layer, ADDERS), fan_in * outputs
     return dataclasses.replace(
         record,
@@ -119,12 +124,14 @@ def _count(layer: Any, name: str) -> LayerOperations:
     )
 
 
-def _output_shape(layer: Any) -> tuple[int | None, ...] | None:
-    """The output's shape without the batch, at the input the layer was built or called for."""
-    config = layer.get_build_config() or {}
-    if "input_shape" in config:
-        return tuple(layer.compute_output_shape(config["input_shape"])[1:])
-    output = getattr(layer, "output", None)
+def _counted_shape(layer: Any) -> tuple[int | None, ...]:
+    """The output's shape without the batch, for the input that the layer was built for."""
+    return tuple(layer.compute_output_shape(layer.get_build_config()["input_shape"])[1:])
+
+
+def _called_shape(layer: Any) -> tuple[int | None, ...] | None:
+    """The output's shape without the batch where the layer was first called."""
+    output: Any = getattr(layer, "output", None)
     return tuple(output.shape[1:]) if keras.backend.is_keras_tensor(output) else None
 
 
