@@ -86,6 +86,10 @@ def _leaves(layer: Any, prefix: str) -> Iterator[tuple[Any, str]]:
         yield from _leaves(child, f"{prefix}{child.name}/")
     if not inner:
         yield layer, prefix.rstrip("/")
+    elsewhere = {id(weight) for child in inner for weight in child.weights}
+    own = [weight for weight in layer.weights if id(weight) not in elsewhere]
+    if not isinstance(layer, COUNTED):
+        _check_has_no_matrix(layer, own)
 
 
 def _count(layer: Any, name: str) -> LayerOperations:
@@ -95,8 +99,6 @@ def _count(layer: Any, name: str) -> LayerOperations:
             f"Received: layer={name!r}, built=False"
         )
     counted = isinstance(layer, COUNTED)
-    if not counted:
-        _check_has_no_matrix(layer, name)
     shape = _counted_shape(layer) if counted else _called_shape(layer)
     record = LayerOperations(name, type(layer).__name__, shape, layer.count_params())
     return _with_operations(layer, record) if counted else record
@@ -135,11 +137,11 @@ def _called_shape(layer: Any) -> tuple[int | None, ...] | None:
     return tuple(output.shape[1:]) if keras.backend.is_keras_tensor(output) else None
 
 
-def _check_has_no_matrix(layer: Any, name: str) -> None:
-    shapes = [tuple(weight.shape) for weight in layer.weights]
+def _check_has_no_matrix(layer: Any, weights: list[Any]) -> None:
+    shapes = [tuple(weight.shape) for weight in weights]
     if any(len(shape) > 1 for shape in shapes):
         raise ValueError(
             "A layer with a weight matrix must be a Conv2D, DepthwiseConv2D, Dense or one of "
-            f"their adders to be counted. Received: layer={name!r}, type={type(layer).__name__}, "
-            f"weights={shapes}"
+            f"their adders to be counted. Received: layer={layer.name!r}, "
+            f"type={type(layer).__name__}, weights={shapes}"
         )
