@@ -38,7 +38,9 @@ class FeatureMatching:
         teacher_sign: -1 (the paper's notation as far as known) or +1 (a larger product means a
             larger similarity; measured better, the default).
         response: `"batch_norm"` or `"raw"`; the exponents of raw adder responses start at
-            `response / fan_in`, since sigma = 1 would underflow to exp(-100).
+            `response / fan_in`, since sigma = 1 would underflow to exp(-100). Where nothing in
+            the teacher resembles them, their width can still shrink until all exponents are
+            clipped: effective rank 0, and no gradient that leads back.
         student_alignment: whether the student's kernel is followed by rho.
         teacher_side: `"fixed"` (no alignment, width not trained; the default) or `"trained"`
             (both are; then one rank-1 feature map can satisfy the loss: watch effective rank).
