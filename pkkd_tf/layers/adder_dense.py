@@ -74,7 +74,7 @@ class AdderDense(keras.layers.Dense):
             **kwargs,
         )
         if quantization_config is not None:
-            self.quantize(quantization_config)
+            _refuse_quantization(None, quantization_config)
         self.input_gradient = common.check_input_gradient(input_gradient)
 
     def build(self, input_shape: Any) -> None:
@@ -95,11 +95,15 @@ class AdderDense(keras.layers.Dense):
 
     def quantize(self, mode: Any = None, type_check: bool = True, config: Any = None) -> None:
         """Refuses: Keras' quantized products know no L1 distance."""
-        raise ValueError(
-            "AdderDense cannot use Keras' quantized matrix products, since |x - w| needs one scale "
-            f"for both. Received: mode={mode!r}, config={config!r}"
-        )
+        _refuse_quantization(mode, config)
 
     def get_config(self) -> dict[str, Any]:
         """Returns the arguments, serialisable."""
         return {**super().get_config(), "input_gradient": self.input_gradient}
+
+
+def _refuse_quantization(mode: Any, config: Any) -> None:
+    raise ValueError(
+        "AdderDense cannot use Keras' quantized matrix products, since |x - w| needs one scale "
+        f"for both. Received: mode={mode!r}, config={config!r}"
+    )
