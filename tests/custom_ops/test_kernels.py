@@ -93,16 +93,18 @@ def test_padding_larger_than_the_window(kernels, instruction_set, padding):
 
 def normal_case(seed, batch, image, inputs, outputs, offset=0.0):
     rng = np.random.default_rng(seed)
-    x = rng.normal(offset, 1, (batch, image, image, inputs)).astype(np.float32)
-    f = rng.normal(offset, 1, (3, 3, inputs, outputs)).astype(np.float32)
+    if offset == "a channel's own":
+        offset = rng.normal(size=(inputs, 1)) * 1000
+    x = (rng.normal(size=(batch, image, image, inputs)) + np.ravel(offset)).astype(np.float32)
+    f = (rng.normal(size=(3, 3, inputs, outputs)) + offset).astype(np.float32)
     dy = rng.normal(size=(batch, image, image, outputs)).astype(np.float32)
     return x, f, dy
 
 
-@pytest.mark.parametrize("offset", [0.0, 1000.0, -3.0])
-@pytest.mark.parametrize("inputs", [16, 512])
+@pytest.mark.parametrize("offset", [0.0, 1000.0, -3.0, "a channel's own"])
+@pytest.mark.parametrize("inputs", [2, 15, 16, 512])
 def test_accuracy(kernels, instruction_set, inputs, offset):
-    """Sums of 144 and 4608 terms."""
+    """Sums of 18 to 4608 terms; the largest error seen was 7e-7 of the response."""
     x, f, dy = normal_case(1, 1, 4, inputs, 24, offset)
     y = numpy_adder.forward(x, f, padding="SAME")
     geometry = ((1, 1), "SAME", (1, 1), 1)

@@ -8,9 +8,9 @@
 // pass. Source: AdderNet, Chen et al., CVPR 2020, arXiv 1912.13200.
 //
 // All sums are float32 (of at most about 512 terms each, added up afterwards), whatever the
-// storage type. One output is summed in one order: results depend neither on the number of threads
-// nor on the instruction set, except that the input gradient rounds its products on processors
-// without a fused multiply-add. NaN and infinity behave as the formulas say.
+// storage type. One output is summed in one order, so results do not depend on the number of
+// threads; between instruction sets they differ by float32 rounding. An offset common to x and the
+// filters costs no digits. NaN and infinity behave as the formulas say.
 #ifndef CUSTOM_OPS_KERNELS_CPU_ADDER_H_
 #define CUSTOM_OPS_KERNELS_CPU_ADDER_H_
 

@@ -9,11 +9,19 @@
 #include "custom_ops/kernels/cpu/adder.h"
 #include "custom_ops/kernels/cpu/buffer.h"
 #include "custom_ops/kernels/cpu/layout.h"
+#include "custom_ops/kernels/cpu/pairs.h"
 
 namespace pkkd {
 namespace {
 
-constexpr int64_t kMaxTilePixels = 16;
+// Pairs round sums of operands: a short sum may be small beside its operands, and is not paired.
+constexpr int64_t kMinPairedTerms = 16;
+
+const Tiles& TilesFor(const AdderShape& shape) {
+  const Tiles& tiles = SelectTiles();
+  const bool is_short = shape.taps() * shape.group_channels() < kMinPairedTerms;
+  return is_short && tiles.unpaired != nullptr ? *tiles.unpaired : tiles;
+}
 
 class ForwardPass {
  public:
@@ -22,19 +30,25 @@ class ForwardPass {
 
  private:
   struct Scratch {
-    Buffer<float> strip, out;
-    Buffer<int64_t> a_offset, y_offset, scratch_offset;
+    Buffer<float> strip, pairs, out;
   };
 
-  int64_t rows_of_filters() const { return s_.taps() * s_.group_channels(); }
-  int64_t max_pixels() const { return strip_rows_ * s_.output_width + kMaxTilePixels; }
-  void PackPanel(int64_t index);
+  int64_t terms() const { return tiles_.pair == nullptr ? 1 : 2; }  // taken at a time
+  // Channels of a group as the inner loops see them: whole pairs, if they take them in pairs.
+  int64_t row_channels() const { return CeilDiv(s_.group_channels(), terms()) * terms(); }
+  bool zero_channel() const { return row_channels() != s_.group_channels(); }
+  int64_t pixel_floats() const { return s_.groups * row_channels(); }
+  int64_t rows_of_filters() const { return s_.taps() * row_channels(); }
+
   Window WindowOf(int64_t first_row, int64_t last_row) const;
   void MakeRuns();
-  void SetOffsets(int64_t pixels, const Scratch& scratch) const;
+  PixelOffsets OffsetsOf(int64_t rows) const;
+  void PackRows(int64_t first, int64_t last) const;
+  void StoreRow(int64_t row, const float* values) const;
   void Strip(int64_t item, const Scratch& scratch) const;
-  void PanelOverStrip(int64_t group, const Panel& panel, const float* a, int64_t first_pixel,
-                      int64_t pixels, const Scratch& scratch) const;
+  const float* CopyStrip(int64_t image, const Window& window, const Scratch& scratch) const;
+  void PanelOverStrip(int64_t group, const Panel& panel, const float* a, void* y,
+                      const PixelOffsets& offsets, const Scratch& scratch) const;
 
   const AdderShape s_;
   const DataType type_;
@@ -43,16 +57,13 @@ class ForwardPass {
   void* const y_;
   const Tiles& tiles_;
   const std::vector<Panel> panels_;
-  const int64_t group_size_;  // packed floats of a group
-  const Buffer<float> packed_;
-  bool in_place_;  // x is read where it lies: float32, and no window reaches over an edge
-  int64_t row_stride_, strip_rows_, strips_;
+  const int64_t group_floats_;  // packed filters of a group
+  const Buffer<float> packed_, centres_;
+  const bool in_place_;  // x is read where it lies: float32, and no window reaches over an edge
+  const int64_t row_stride_, strip_rows_, strips_;
+  const PixelOffsets offsets_, last_offsets_;  // of a strip, and of an image's last one
   std::vector<Run> runs_;
 };
-
-int64_t PackedSize(const std::vector<Panel>& panels, int64_t rows, int64_t lanes) {
-  return panels.back().offset + rows * panels.back().vectors * lanes;
-}
 
 ForwardPass::ForwardPass(const AdderShape& shape, DataType type, const void* x,
                          const void* filters, void* y)
@@ -61,46 +72,37 @@ ForwardPass::ForwardPass(const AdderShape& shape, DataType type, const void* x,
       x_(x),
       filters_(filters),
       y_(y),
-      tiles_(SelectTiles()),
-      panels_(MakePanels(s_.group_outputs(), rows_of_filters(), tiles_.lanes)),
-      group_size_(PackedSize(panels_, rows_of_filters(), tiles_.lanes)),
-      packed_(s_.groups * group_size_) {
-  const Window whole = WindowOf(0, s_.output_height);
-  in_place_ = type == DataType::kFloat32 && whole.IsInside(s_.height, s_.width);
-  row_stride_ = (in_place_ ? s_.width : whole.columns) * s_.channels;
-  strip_rows_ = StripRows(s_.batch, s_.output_height, s_.output_width,
-                          row_stride_ * s_.stride_height);
-  strips_ = CeilDiv(s_.output_height, strip_rows_);
+      tiles_(TilesFor(s_)),
+      panels_(MakePanels(tiles_, s_.group_outputs(), rows_of_filters())),
+      group_floats_(PackedFloats(tiles_, panels_, rows_of_filters())),
+      packed_(s_.groups * group_floats_),
+      centres_(s_.channels),
+      in_place_(type == DataType::kFloat32 && terms() == 1 &&
+                WindowOf(0, s_.output_height).IsInside(s_.height, s_.width)),
+      row_stride_((in_place_ ? s_.width : WindowOf(0, 1).columns) * pixel_floats()),
+      strip_rows_(StripRows(s_.batch, s_.output_height, s_.output_width,
+                            row_stride_ * s_.stride_height)),
+      strips_(CeilDiv(s_.output_height, strip_rows_)),
+      offsets_(OffsetsOf(strip_rows_)),
+      last_offsets_(OffsetsOf(s_.output_height - (strips_ - 1) * strip_rows_)) {
   MakeRuns();
 }
 
 void ForwardPass::Compute(const ParallelFor& parallel_for) {
-  const int64_t panels = s_.groups * panels_.size();
-  parallel_for(panels, rows_of_filters() * 2 * tiles_.lanes, [&](int64_t first, int64_t last) {
-    for (int64_t index = first; index < last; ++index) PackPanel(index);
-  });
-  const int64_t operations =
-      strip_rows_ * s_.output_width * s_.outputs * s_.taps() * s_.group_channels();
+  if (terms() == 2) {
+    parallel_for(s_.channels, s_.taps() * s_.group_outputs(), [&](int64_t first, int64_t last) {
+      Centres(s_, tiles_, type_, filters_, first, last, centres_.get());
+    });
+  }
+  parallel_for(rows_of_filters() / terms(), 2 * s_.outputs,
+               [&](int64_t first, int64_t last) { PackRows(first, last); });
+  const int64_t operations = offsets_.pixels() * s_.outputs * rows_of_filters();
   parallel_for(s_.batch * strips_, operations / tiles_.lanes, [&](int64_t first, int64_t last) {
-    const Window window = WindowOf(0, strip_rows_);
-    const Scratch scratch{Buffer<float>(in_place_ ? 0 : window.rows * row_stride_),
-                          Buffer<float>(max_pixels() * 2 * tiles_.lanes),
-                          Buffer<int64_t>(max_pixels()), Buffer<int64_t>(max_pixels()),
-                          Buffer<int64_t>(max_pixels())};
+    const int64_t floats = in_place_ ? 0 : WindowOf(0, strip_rows_).rows * row_stride_;
+    const Scratch scratch{Buffer<float>(floats), Buffer<float>(zero_channel() ? floats : 0),
+                          Buffer<float>(offsets_.ScratchFloats(tiles_))};
     for (int64_t item = first; item < last; ++item) Strip(item, scratch);
   });
-}
-
-void ForwardPass::PackPanel(int64_t index) {
-  const int64_t group = index / panels_.size();
-  const Panel& panel = panels_[index % panels_.size()];
-  const int64_t lanes = panel.vectors * tiles_.lanes;
-  float* out = packed_.get() + group * group_size_ + panel.offset;
-  for (int64_t row = 0; row < rows_of_filters(); ++row, out += lanes) {
-    const int64_t element = row * s_.outputs + group * s_.group_outputs() + panel.first;
-    tiles_.to_float(type_, At(type_, filters_, element), panel.width, out);
-    std::fill(out + panel.width, out + lanes, 0.0f);
-  }
 }
 
 Window ForwardPass::WindowOf(int64_t first_row, int64_t last_row) const {
@@ -114,69 +116,101 @@ Window ForwardPass::WindowOf(int64_t first_row, int64_t last_row) const {
 void ForwardPass::MakeRuns() {
   for (int64_t i = 0; i < s_.kernel_height; ++i) {
     for (int64_t j = 0; j < s_.kernel_width; ++j) {
-      const int64_t a = i * s_.dilation_height * row_stride_ + j * s_.dilation_width * s_.channels;
-      const int64_t b = (i * s_.kernel_width + j) * s_.group_channels();
-      AppendRun(a, b, s_.group_channels(), &runs_);
+      const int64_t a =
+          i * s_.dilation_height * row_stride_ + j * s_.dilation_width * pixel_floats();
+      AppendRun(a, (i * s_.kernel_width + j) * row_channels(), row_channels(), &runs_);
     }
   }
   FinishRuns(&runs_);
 }
 
-// The last tile may be ragged: its missing pixels are the last one again.
-void ForwardPass::SetOffsets(int64_t pixels, const Scratch& scratch) const {
-  for (int64_t index = 0; index < pixels + kMaxTilePixels; ++index) {
-    const int64_t pixel = std::min(index, pixels - 1);
-    const int64_t row = pixel / s_.output_width, column = pixel % s_.output_width;
-    scratch.a_offset[index] = row * s_.stride_height * row_stride_ +
-                              column * s_.stride_width * s_.channels;
-    scratch.y_offset[index] = pixel * s_.outputs;
-    scratch.scratch_offset[index] = pixel * 2 * tiles_.lanes;
+PixelOffsets ForwardPass::OffsetsOf(int64_t rows) const {
+  PixelOffsets offsets;
+  for (int64_t p = 0; p < rows; ++p) {
+    for (int64_t q = 0; q < s_.output_width; ++q) {
+      offsets.Add(p * s_.stride_height * row_stride_ + q * s_.stride_width * pixel_floats(),
+                  (p * s_.output_width + q) * s_.outputs);
+    }
+  }
+  offsets.Finish(tiles_);
+  return offsets;
+}
+
+// Packs the filters that meet terms [first, last), pairs or single ones.
+void ForwardPass::PackRows(int64_t first, int64_t last) const {
+  const int64_t inputs = s_.group_channels();
+  const Buffer<float> rows(terms() * s_.outputs);
+  for (int64_t row = first * terms(); row < last * terms(); row += terms()) {
+    const int64_t tap = row / row_channels(), c = row % row_channels();
+    for (int64_t t = 0; t < terms() && c + t < inputs; ++t) {
+      tiles_.to_float(type_, At(type_, filters_, (tap * inputs + c + t) * s_.outputs), s_.outputs,
+                      rows.get() + t * s_.outputs);
+    }
+    if (terms() == 2) PairFilters(s_, centres_.get(), c, rows.get());
+    for (int64_t t = 0; t < terms(); ++t) StoreRow(row + t, rows.get() + t * s_.outputs);
   }
 }
 
-void ForwardPass::Strip(int64_t item, const Scratch& scratch) const {
-  const int64_t image = item / strips_, first_row = item % strips_ * strip_rows_;
-  const int64_t last_row = std::min(first_row + strip_rows_, s_.output_height);
-  const Window window = WindowOf(first_row, last_row);
-  const int64_t image_start = image * s_.height * s_.width * s_.channels;
-  const float* a = scratch.strip.get();
-  if (in_place_) {
-    a = static_cast<const float*>(x_) + image_start + window.first_row * row_stride_;
-  } else {
-    CopyWindow(tiles_, type_, At(type_, x_, image_start), s_.height, s_.width, s_.channels,
-               window, scratch.strip.get());
-  }
-  const int64_t pixels = (last_row - first_row) * s_.output_width;
-  const int64_t first_pixel = (image * s_.output_height + first_row) * s_.output_width;
-  SetOffsets(pixels, scratch);
-  for (int64_t group = 0; group < s_.groups; ++group) {
+// One row of all outputs, cut up for the panels.
+void ForwardPass::StoreRow(int64_t row, const float* values) const {
+  for (int64_t group = 0; group < s_.groups; ++group, values += s_.group_outputs()) {
     for (const Panel& panel : panels_) {
-      PanelOverStrip(group, panel, a, first_pixel, pixels, scratch);
+      const int64_t lanes = panel.vectors * tiles_.lanes;
+      float* out = packed_.get() + group * group_floats_ + panel.offset + row * lanes;
+      std::copy(values + panel.first, values + panel.first + panel.width, out);
+      std::fill(out + panel.width, out + lanes, 0.0f);
     }
   }
 }
 
-void ForwardPass::PanelOverStrip(int64_t group, const Panel& panel, const float* a,
-                                 int64_t first_pixel, int64_t pixels,
-                                 const Scratch& scratch) const {
-  const int64_t lanes = panel.vectors * tiles_.lanes;
-  const bool direct = type_ == DataType::kFloat32 && panel.width == lanes;
-  void* y = At(type_, y_,
-               first_pixel * s_.outputs + group * s_.group_outputs() + panel.first);
+void ForwardPass::Strip(int64_t item, const Scratch& scratch) const {
+  const int64_t image = item / strips_, strip = item % strips_, first_row = strip * strip_rows_;
+  const int64_t last_row = std::min(first_row + strip_rows_, s_.output_height);
+  const float* a = CopyStrip(image, WindowOf(first_row, last_row), scratch);
+  const PixelOffsets& offsets = strip == strips_ - 1 ? last_offsets_ : offsets_;
+  const int64_t start = (image * s_.output_height + first_row) * s_.output_width * s_.outputs;
+  for (int64_t group = 0; group < s_.groups; ++group) {
+    for (const Panel& panel : panels_) {
+      void* y = At(type_, y_, start + group * s_.group_outputs() + panel.first);
+      PanelOverStrip(group, panel, a + group * row_channels(), y, offsets, scratch);
+    }
+  }
+}
+
+// Returns where the window's first pixel is, in the inner loops' form.
+const float* ForwardPass::CopyStrip(int64_t image, const Window& window,
+                                    const Scratch& scratch) const {
+  const int64_t image_start = image * s_.height * s_.width * s_.channels;
+  if (in_place_) {
+    return static_cast<const float*>(x_) + image_start + window.first_row * row_stride_;
+  }
+  float* strip = scratch.strip.get();
+  CopyWindow(tiles_, type_, At(type_, x_, image_start), s_.height, s_.width, s_.channels, window,
+             strip);
+  if (terms() == 1) return strip;
+  float* pairs = zero_channel() ? scratch.pairs.get() : strip;
+  tiles_.pair(strip, centres_.get(), window.rows * window.columns, s_.groups, s_.group_channels(),
+              pairs);
+  return pairs;
+}
+
+void ForwardPass::PanelOverStrip(int64_t group, const Panel& panel, const float* a, void* y,
+                                 const PixelOffsets& offsets, const Scratch& scratch) const {
+  const bool direct = type_ == DataType::kFloat32 && panel.width == panel.vectors * tiles_.lanes;
   const int64_t tile = tiles_.forward_pixels[panel.vectors - 1];
   PanelJob job = {};
-  job.a = a + group * s_.group_channels();
-  job.a_offset = scratch.a_offset.get();
-  job.panel = packed_.get() + group * group_size_ + panel.offset;
+  job.a = a;
+  job.a_offset = offsets.a();
+  job.panel = packed_.get() + group * group_floats_ + panel.offset;
   job.runs = runs_.data();
   job.run_count = runs_.size();
   job.out = direct ? static_cast<float*>(y) : scratch.out.get();
-  job.out_offset = direct ? scratch.y_offset.get() : scratch.scratch_offset.get();
-  job.pixels = CeilDiv(pixels, tile) * tile;
+  job.out_offset = direct ? offsets.tensor() : offsets.scratch();
+  job.pixels = CeilDiv(offsets.pixels(), tile) * tile;
   tiles_.forward[panel.vectors - 1](job);
-  for (int64_t pixel = 0; pixel < pixels && !direct; ++pixel) {
-    tiles_.from_float(type_, scratch.out.get() + scratch.scratch_offset[pixel], panel.width,
-                      At(type_, y, scratch.y_offset[pixel]));
+  for (int64_t pixel = 0; pixel < offsets.pixels() && !direct; ++pixel) {
+    tiles_.from_float(type_, scratch.out.get() + offsets.scratch()[pixel], panel.width,
+                      At(type_, y, offsets.tensor()[pixel]));
   }
 }
 

@@ -5,7 +5,6 @@
 // from pixel to pixel; so a stride needs no zeros in between. An item of work is a strip of image
 // rows: the gradients that reach it are copied, zero beyond the edges, into a float32 buffer.
 #include <algorithm>
-#include <cstring>
 #include <vector>
 
 #include "custom_ops/kernels/cpu/adder.h"
@@ -16,11 +15,10 @@
 namespace pkkd {
 namespace {
 
-constexpr int64_t kMaxTilePixels = 16;
-
 struct Phase {
   int64_t row, column;  // h mod stride_height, w mod stride_width
   std::vector<Run> runs;
+  PixelOffsets offsets, last_offsets;  // of a strip, and of an image's last one
 };
 
 class InputGradientPass {
@@ -32,24 +30,19 @@ class InputGradientPass {
  private:
   struct Scratch {
     Buffer<float> strip, x, out;
-    Buffer<int64_t> a_offset, x_offset, scratch_offset;
-  };
-  struct Strip {
-    int64_t image, first_row, last_row;
-    Window gradients;
-    const float* a;
   };
 
   int64_t rows_of_filters() const { return s_.taps() * s_.group_outputs(); }
-  int64_t max_pixels() const { return strip_rows_ * s_.width + kMaxTilePixels; }
   Window GradientsOf(int64_t first_row, int64_t last_row) const;
-  void MakePhases();
-  void PackPanel(int64_t index);
-  bool IsFinite(const Strip& strip) const;
-  void ComputeStrip(int64_t item, const Scratch& scratch) const;
-  int64_t SetOffsets(const Phase& phase, const Strip& strip, const Scratch& scratch) const;
-  void PanelOverPhase(int64_t group, const Panel& panel, const Phase& phase, const Strip& strip,
-                      int64_t pixels, const Scratch& scratch) const;
+  void MakePhase(int64_t row, int64_t column, int64_t* order);
+  PixelOffsets OffsetsOf(const Phase& phase, int64_t rows) const;
+  void PackPanel(int64_t group, const Panel& panel) const;
+  bool IsFinite(int64_t image, int64_t first_row, int64_t last_row) const;
+  void Strip(int64_t item, const Scratch& scratch) const;
+  const float* CopyStrip(int64_t image, const Window& window, const Scratch& scratch) const;
+  void PanelOverPhase(int64_t group, const Panel& panel, const Phase& phase,
+                      const PixelOffsets& offsets, const float* a, int64_t start,
+                      const Scratch& scratch) const;
 
   const AdderShape s_;
   const DataType type_;
@@ -60,18 +53,17 @@ class InputGradientPass {
   void* const dx_;
   const Tiles& tiles_;
   const std::vector<Panel> panels_;
-  const int64_t group_size_;  // packed floats of a group
+  const int64_t group_floats_;  // packed filters of a group
   const Buffer<float> packed_;
-  bool in_place_;  // gradients are read where they lie
-  bool filters_finite_;
-  int64_t row_stride_, strip_rows_, strips_;
+  const bool filters_finite_;
+  const bool in_place_;  // gradients are read where they lie: float32, none beyond an edge
+  const int64_t row_stride_, strip_rows_, strips_;
   std::vector<Phase> phases_;
   std::vector<int64_t> tap_order_;  // of the packed filters, for each tap
 };
 
-int64_t PackedSize(const std::vector<Panel>& panels, int64_t rows, int64_t lanes) {
-  return panels.back().offset + rows * panels.back().vectors * lanes;
-}
+// Strips begin with a whole stride, so that a phase looks the same in each.
+int64_t WholeStrides(int64_t rows, int64_t stride) { return CeilDiv(rows, stride) * stride; }
 
 InputGradientPass::InputGradientPass(const AdderShape& shape, DataType type, Slope slope,
                                      const void* x, const void* filters, const void* gradient,
@@ -84,35 +76,42 @@ InputGradientPass::InputGradientPass(const AdderShape& shape, DataType type, Slo
       gradient_(gradient),
       dx_(dx),
       tiles_(SelectTiles()),
-      panels_(MakePanels(s_.group_channels(), rows_of_filters(), tiles_.lanes)),
-      group_size_(PackedSize(panels_, rows_of_filters(), tiles_.lanes)),
-      packed_(s_.groups * group_size_),
+      panels_(MakePanels(tiles_, s_.group_channels(), rows_of_filters())),
+      group_floats_(PackedFloats(tiles_, panels_, rows_of_filters())),
+      packed_(s_.groups * group_floats_),
+      filters_finite_(AllFinite(type, filters, s_.taps() * s_.group_channels() * s_.outputs)),
+      in_place_(type == DataType::kFloat32 &&
+                GradientsOf(0, s_.height).IsInside(s_.output_height, s_.output_width)),
+      row_stride_((in_place_ ? s_.output_width : GradientsOf(0, 1).columns) * s_.outputs),
+      strip_rows_(WholeStrides(StripRows(s_.batch, s_.height, s_.width,
+                                         CeilDiv(row_stride_, s_.stride_height)),
+                               s_.stride_height)),
+      strips_(CeilDiv(s_.height, strip_rows_)),
       tap_order_(s_.taps()) {
-  const Window whole = GradientsOf(0, s_.height);
-  in_place_ = type == DataType::kFloat32 && whole.IsInside(s_.output_height, s_.output_width);
-  filters_finite_ = AllFinite(type, filters, s_.taps() * s_.group_channels() * s_.outputs);
-  row_stride_ = (in_place_ ? s_.output_width : whole.columns) * s_.outputs;
-  strip_rows_ = StripRows(s_.batch, s_.height, s_.width, CeilDiv(row_stride_, s_.stride_height));
-  strips_ = CeilDiv(s_.height, strip_rows_);
-  MakePhases();
+  int64_t order = 0;
+  for (int64_t row = 0; row < s_.stride_height; ++row) {
+    for (int64_t column = 0; column < s_.stride_width; ++column) MakePhase(row, column, &order);
+  }
 }
 
 void InputGradientPass::Compute(const ParallelFor& parallel_for) {
-  const int64_t panels = s_.groups * panels_.size();
-  parallel_for(panels, rows_of_filters() * 4 * tiles_.lanes, [&](int64_t first, int64_t last) {
-    for (int64_t index = first; index < last; ++index) PackPanel(index);
-  });
+  const int64_t panels = panels_.size();
+  parallel_for(s_.groups * panels, rows_of_filters() * 4 * tiles_.lanes,
+               [&](int64_t first, int64_t last) {
+                 for (int64_t i = first; i < last; ++i) PackPanel(i / panels, panels_[i % panels]);
+               });
   const int64_t operations = strip_rows_ * s_.width * s_.channels * rows_of_filters();
   const int64_t cost = 2 * operations / (tiles_.lanes * s_.stride_height * s_.stride_width);
   parallel_for(s_.batch * strips_, cost, [&](int64_t first, int64_t last) {
-    const int64_t panel_floats = max_pixels() * 2 * tiles_.lanes;
-    // One row more than the first strip needs: others may begin within a stride.
-    const int64_t strip_floats = (GradientsOf(0, strip_rows_).rows + 1) * row_stride_;
-    const Scratch scratch{Buffer<float>(in_place_ ? 0 : strip_floats), Buffer<float>(panel_floats),
-                          Buffer<float>(panel_floats), Buffer<int64_t>(max_pixels()),
-                          Buffer<int64_t>(max_pixels()), Buffer<int64_t>(max_pixels())};
+    int64_t panel_floats = 0;
+    for (const Phase& phase : phases_) {
+      panel_floats = std::max(panel_floats, phase.offsets.ScratchFloats(tiles_));
+    }
+    const int64_t strip_floats = in_place_ ? 0 : GradientsOf(0, strip_rows_).rows * row_stride_;
+    const Scratch scratch{Buffer<float>(strip_floats), Buffer<float>(panel_floats),
+                          Buffer<float>(panel_floats)};
     std::fill(scratch.x.get(), scratch.x.get() + panel_floats, 0.0f);
-    for (int64_t item = first; item < last; ++item) ComputeStrip(item, scratch);
+    for (int64_t item = first; item < last; ++item) Strip(item, scratch);
   });
 }
 
@@ -128,131 +127,119 @@ Window InputGradientPass::GradientsOf(int64_t first_row, int64_t last_row) const
 }
 
 // Taps backwards: their outputs then go forward, so that neighbouring taps join into one run.
-void InputGradientPass::MakePhases() {
-  int64_t order = 0;
-  for (int64_t row = 0; row < s_.stride_height; ++row) {
-    for (int64_t column = 0; column < s_.stride_width; ++column) {
-      Phase phase = {row, column, {}};
-      for (int64_t tap = s_.taps() - 1; tap >= 0; --tap) {
-        const int64_t i = tap / s_.kernel_width, j = tap % s_.kernel_width;
-        const int64_t h = row + s_.pad_top - i * s_.dilation_height;
-        const int64_t w = column + s_.pad_left - j * s_.dilation_width;
-        if (h % s_.stride_height != 0 || w % s_.stride_width != 0) continue;
-        const int64_t a = h / s_.stride_height * row_stride_ + w / s_.stride_width * s_.outputs;
-        tap_order_[tap] = order++;
-        AppendRun(a, tap_order_[tap] * s_.group_outputs(), s_.group_outputs(), &phase.runs);
-      }
-      FinishRuns(&phase.runs);
-      phases_.push_back(std::move(phase));
-    }
+void InputGradientPass::MakePhase(int64_t row, int64_t column, int64_t* order) {
+  Phase phase = {row, column, {}, {}, {}};
+  for (int64_t tap = s_.taps() - 1; tap >= 0; --tap) {
+    const int64_t i = tap / s_.kernel_width, j = tap % s_.kernel_width;
+    const int64_t h = row + s_.pad_top - i * s_.dilation_height;
+    const int64_t w = column + s_.pad_left - j * s_.dilation_width;
+    if (h % s_.stride_height != 0 || w % s_.stride_width != 0) continue;
+    const int64_t a = h / s_.stride_height * row_stride_ + w / s_.stride_width * s_.outputs;
+    tap_order_[tap] = (*order)++;
+    AppendRun(a, tap_order_[tap] * s_.group_outputs(), s_.group_outputs(), &phase.runs);
   }
+  FinishRuns(&phase.runs);
+  phase.offsets = OffsetsOf(phase, strip_rows_);
+  phase.last_offsets = OffsetsOf(phase, s_.height - (strips_ - 1) * strip_rows_);
+  phases_.push_back(std::move(phase));
 }
 
-void InputGradientPass::PackPanel(int64_t index) {
-  const int64_t group = index / panels_.size(), outputs = s_.group_outputs();
-  const Panel& panel = panels_[index % panels_.size()];
-  const int64_t lanes = panel.vectors * tiles_.lanes;
-  float* packed = packed_.get() + group * group_size_ + panel.offset;
-  std::fill(packed, packed + rows_of_filters() * lanes, 0.0f);
-  const Buffer<float> row(outputs);
+PixelOffsets InputGradientPass::OffsetsOf(const Phase& phase, int64_t rows) const {
+  const Window gradients = GradientsOf(0, strip_rows_);
+  PixelOffsets offsets;
+  for (int64_t h = phase.row; h < rows; h += s_.stride_height) {
+    const int64_t p = h / s_.stride_height - gradients.first_row;
+    for (int64_t w = phase.column; w < s_.width; w += s_.stride_width) {
+      const int64_t q = w / s_.stride_width - gradients.first_column;
+      offsets.Add(p * row_stride_ + q * s_.outputs, (h * s_.width + w) * s_.channels);
+    }
+  }
+  offsets.Finish(tiles_);
+  return offsets;
+}
+
+void InputGradientPass::PackPanel(int64_t group, const Panel& panel) const {
+  const int64_t lanes = panel.vectors * tiles_.lanes, outputs = s_.group_outputs();
+  const Buffer<float> channels(lanes * outputs);
+  std::fill(channels.get(), channels.get() + lanes * outputs, 0.0f);
   for (int64_t tap = 0; tap < s_.taps(); ++tap) {
-    float* out = packed + tap_order_[tap] * outputs * lanes;
-    for (int64_t c = 0; c < panel.width; ++c, ++out) {
+    for (int64_t c = 0; c < panel.width; ++c) {
       const int64_t channel = tap * s_.group_channels() + panel.first + c;
       tiles_.to_float(type_, At(type_, filters_, channel * s_.outputs + group * outputs), outputs,
-                      row.get());
-      for (int64_t o = 0; o < outputs; ++o) out[o * lanes] = row[o];
+                      channels.get() + c * outputs);
+    }
+    float* out = packed_.get() + group * group_floats_ + panel.offset +
+                 tap_order_[tap] * outputs * lanes;
+    for (int64_t o = 0; o < outputs; ++o, out += lanes) {
+      for (int64_t c = 0; c < lanes; ++c) out[c] = channels[c * outputs + o];
     }
   }
 }
 
-bool InputGradientPass::IsFinite(const Strip& strip) const {
-  const int64_t first = (strip.image * s_.height + strip.first_row) * s_.width * s_.channels;
-  const int64_t count = (strip.last_row - strip.first_row) * s_.width * s_.channels;
-  return filters_finite_ && AllFinite(type_, At(type_, x_, first), count);
+bool InputGradientPass::IsFinite(int64_t image, int64_t first_row, int64_t last_row) const {
+  const int64_t row_pixels = s_.width * s_.channels;
+  return filters_finite_ &&
+         AllFinite(type_, At(type_, x_, (image * s_.height + first_row) * row_pixels),
+                   (last_row - first_row) * row_pixels);
 }
 
-void InputGradientPass::ComputeStrip(int64_t item, const Scratch& scratch) const {
-  const int64_t first_row = item % strips_ * strip_rows_;
+void InputGradientPass::Strip(int64_t item, const Scratch& scratch) const {
+  const int64_t image = item / strips_, strip = item % strips_, first_row = strip * strip_rows_;
   const int64_t last_row = std::min(first_row + strip_rows_, s_.height);
-  Strip strip = {item / strips_, first_row, last_row, GradientsOf(first_row, last_row), nullptr};
-  if (!IsFinite(strip)) {  // HT(NaN) * 0 beyond the edges would be NaN: plain loops
-    AdderInputGradientReference(s_, type_, slope_, x_, filters_, gradient_, dx_, strip.image,
-                                first_row, last_row);
+  if (!IsFinite(image, first_row, last_row)) {  // HT(NaN) * 0 beyond the edges would be NaN
+    AdderInputGradientReference(s_, type_, slope_, x_, filters_, gradient_, dx_, image, first_row,
+                                last_row);
     return;
   }
-  const int64_t image_start = strip.image * s_.output_height * s_.output_width * s_.outputs;
-  if (in_place_) {
-    strip.a = static_cast<const float*>(gradient_) + image_start +
-              strip.gradients.first_row * row_stride_ + strip.gradients.first_column * s_.outputs;
-  } else {
-    CopyWindow(tiles_, type_, At(type_, gradient_, image_start), s_.output_height,
-               s_.output_width, s_.outputs, strip.gradients, scratch.strip.get());
-    strip.a = scratch.strip.get();
-  }
+  const float* a = CopyStrip(image, GradientsOf(first_row, last_row), scratch);
+  const int64_t start = (image * s_.height + first_row) * s_.width * s_.channels;
   for (const Phase& phase : phases_) {
-    const int64_t pixels = SetOffsets(phase, strip, scratch);
-    if (pixels == 0) continue;
-    for (int64_t group = 0; group < s_.groups; ++group) {
+    const PixelOffsets& offsets = strip == strips_ - 1 ? phase.last_offsets : phase.offsets;
+    for (int64_t group = 0; group < s_.groups && offsets.pixels() > 0; ++group) {
       for (const Panel& panel : panels_) {
-        PanelOverPhase(group, panel, phase, strip, pixels, scratch);
+        PanelOverPhase(group, panel, phase, offsets, a + group * s_.group_outputs(),
+                       start + group * s_.group_channels() + panel.first, scratch);
       }
     }
   }
 }
 
-// Returns the number of pixels of the phase in the strip. The last tile may be ragged: its missing
-// pixels are the last one again.
-int64_t InputGradientPass::SetOffsets(const Phase& phase, const Strip& strip,
-                                      const Scratch& scratch) const {
-  int64_t pixel = 0;
-  const int64_t skip = FloorDiv(strip.first_row - phase.row + s_.stride_height - 1,
-                                s_.stride_height);
-  for (int64_t p = skip; p * s_.stride_height + phase.row < strip.last_row; ++p) {
-    const int64_t h = p * s_.stride_height + phase.row - strip.first_row;
-    for (int64_t q = 0; q * s_.stride_width + phase.column < s_.width; ++q, ++pixel) {
-      const int64_t w = q * s_.stride_width + phase.column;
-      scratch.a_offset[pixel] = (p - strip.gradients.first_row) * row_stride_ +
-                                (q - strip.gradients.first_column) * s_.outputs;
-      scratch.x_offset[pixel] = (h * s_.width + w) * s_.channels;
-      scratch.scratch_offset[pixel] = pixel * 2 * tiles_.lanes;
-    }
+// Returns where the window's first gradient is.
+const float* InputGradientPass::CopyStrip(int64_t image, const Window& window,
+                                          const Scratch& scratch) const {
+  const int64_t image_start = image * s_.output_height * s_.output_width * s_.outputs;
+  if (in_place_) {
+    return static_cast<const float*>(gradient_) + image_start + window.first_row * row_stride_ +
+           window.first_column * s_.outputs;
   }
-  for (int64_t missing = 0; missing < kMaxTilePixels && pixel > 0; ++missing) {
-    for (const Buffer<int64_t>* offset :
-         {&scratch.a_offset, &scratch.x_offset, &scratch.scratch_offset}) {
-      (*offset)[pixel + missing] = (*offset)[pixel - 1];
-    }
-  }
-  return pixel;
+  CopyWindow(tiles_, type_, At(type_, gradient_, image_start), s_.output_height, s_.output_width,
+             s_.outputs, window, scratch.strip.get());
+  return scratch.strip.get();
 }
 
 void InputGradientPass::PanelOverPhase(int64_t group, const Panel& panel, const Phase& phase,
-                                       const Strip& strip, int64_t pixels,
+                                       const PixelOffsets& offsets, const float* a, int64_t start,
                                        const Scratch& scratch) const {
-  const int64_t lanes = panel.vectors * tiles_.lanes;
-  const bool direct = type_ == DataType::kFloat32 && panel.width == lanes;
-  const int64_t start = (strip.image * s_.height + strip.first_row) * s_.width * s_.channels +
-                        group * s_.group_channels() + panel.first;
-  for (int64_t pixel = 0; pixel < pixels && !direct; ++pixel) {
-    tiles_.to_float(type_, At(type_, x_, start + scratch.x_offset[pixel]), panel.width,
-                    scratch.x.get() + scratch.scratch_offset[pixel]);
+  const bool direct = type_ == DataType::kFloat32 && panel.width == panel.vectors * tiles_.lanes;
+  for (int64_t pixel = 0; pixel < offsets.pixels() && !direct; ++pixel) {
+    tiles_.to_float(type_, At(type_, x_, start + offsets.tensor()[pixel]), panel.width,
+                    scratch.x.get() + offsets.scratch()[pixel]);
   }
   const int64_t tile = tiles_.gradient_pixels[panel.vectors - 1];
   PanelJob job = {};
-  job.a = strip.a + group * s_.group_outputs();
-  job.a_offset = scratch.a_offset.get();
-  job.panel = packed_.get() + group * group_size_ + panel.offset;
+  job.a = a;
+  job.a_offset = offsets.a();
+  job.panel = packed_.get() + group * group_floats_ + panel.offset;
   job.runs = phase.runs.data();
   job.run_count = phase.runs.size();
   job.x = direct ? static_cast<const float*>(x_) + start : scratch.x.get();
   job.out = direct ? static_cast<float*>(dx_) + start : scratch.out.get();
-  job.out_offset = direct ? scratch.x_offset.get() : scratch.scratch_offset.get();
-  job.pixels = CeilDiv(pixels, tile) * tile;
+  job.out_offset = direct ? offsets.tensor() : offsets.scratch();
+  job.pixels = CeilDiv(offsets.pixels(), tile) * tile;
   tiles_.gradient[static_cast<int>(slope_)][panel.vectors - 1](job);
-  for (int64_t pixel = 0; pixel < pixels && !direct; ++pixel) {
-    tiles_.from_float(type_, scratch.out.get() + scratch.scratch_offset[pixel], panel.width,
-                      At(type_, dx_, start + scratch.x_offset[pixel]));
+  for (int64_t pixel = 0; pixel < offsets.pixels() && !direct; ++pixel) {
+    tiles_.from_float(type_, scratch.out.get() + offsets.scratch()[pixel], panel.width,
+                      At(type_, dx_, start + offsets.tensor()[pixel]));
   }
 }
 

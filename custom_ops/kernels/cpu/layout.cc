@@ -9,6 +9,7 @@ namespace {
 constexpr int64_t kTermsPerFlush = 256;
 constexpr int64_t kStripFloats = 64 * 1024;  // 256 KiB
 constexpr int64_t kMinPixels = 32;
+constexpr int64_t kMaxTilePixels = 16;
 constexpr int64_t kWantedItems = 16;
 
 // An exponent of all ones means infinity or NaN.
@@ -22,17 +23,22 @@ bool NoExponentIsFull(const void* values, int64_t count, Word exponent) {
 
 }  // namespace
 
-std::vector<Panel> MakePanels(int64_t channels, int64_t rows, int64_t lanes) {
+std::vector<Panel> MakePanels(const Tiles& tiles, int64_t channels, int64_t rows) {
   std::vector<Panel> panels;
   int64_t offset = 0;
   for (int64_t first = 0; first < channels;) {
-    const int64_t vectors = channels - first > lanes ? 2 : 1;
-    const int64_t width = std::min(channels - first, vectors * lanes);
+    const int64_t vectors =
+        std::min(CeilDiv(channels - first, tiles.lanes), tiles.max_vectors);
+    const int64_t width = std::min(channels - first, vectors * tiles.lanes);
     panels.push_back({first, width, vectors, offset});
-    offset += rows * vectors * lanes;
+    offset += rows * vectors * tiles.lanes;
     first += width;
   }
   return panels;
+}
+
+int64_t PackedFloats(const Tiles& tiles, const std::vector<Panel>& panels, int64_t rows) {
+  return panels.back().offset + rows * panels.back().vectors * tiles.lanes;
 }
 
 void AppendRun(int64_t a, int64_t b, int64_t length, std::vector<Run>* runs) {
@@ -79,6 +85,21 @@ int64_t StripRows(int64_t images, int64_t rows, int64_t columns, int64_t row_flo
     strip = CeilDiv(strip, 2);
   }
   return strip;
+}
+
+void PixelOffsets::Finish(const Tiles& tiles) {
+  pixels_ = a_.size();
+  if (pixels_ == 0) return;
+  for (int64_t pixel = 0; pixel < pixels_; ++pixel) {
+    scratch_.push_back(pixel * tiles.max_vectors * tiles.lanes);
+  }
+  for (std::vector<int64_t>* offsets : {&a_, &tensor_, &scratch_}) {
+    offsets->resize(pixels_ + kMaxTilePixels, offsets->back());
+  }
+}
+
+int64_t PixelOffsets::ScratchFloats(const Tiles& tiles) const {
+  return pixels_ * tiles.max_vectors * tiles.lanes;
 }
 
 void CopyWindow(const Tiles& tiles, DataType type, const void* image, int64_t height,

@@ -12,13 +12,14 @@ namespace pkkd {
 inline int64_t CeilDiv(int64_t a, int64_t b) { return (a + b - 1) / b; }
 inline int64_t FloorDiv(int64_t a, int64_t b) { return a / b - (a % b != 0 && a % b < 0); }
 
-// Up to two vectors of a group's channels; packed filters hold `rows` rows of each panel.
+// Some vectors of a group's channels; packed filters hold `rows` rows of each panel.
 struct Panel {
   int64_t first, width;  // channels of the group
   int64_t vectors;       // 1 or 2; lanes behind `width` are zero
   int64_t offset;        // into the packed filters of a group
 };
-std::vector<Panel> MakePanels(int64_t channels, int64_t rows, int64_t lanes);
+std::vector<Panel> MakePanels(const Tiles& tiles, int64_t channels, int64_t rows);
+int64_t PackedFloats(const Tiles& tiles, const std::vector<Panel>& panels, int64_t rows);
 
 // Appends terms to a sum, joined with the last run where both sides go on without a gap.
 void AppendRun(int64_t a, int64_t b, int64_t length, std::vector<Run>* runs);
@@ -31,6 +32,27 @@ AdderShape Flattened(const AdderShape& shape);
 // Rows of output computed at a time: as many as keep the strip in the second-level cache and leave
 // some work for every thread. `row_floats`: scratch floats an output row needs.
 int64_t StripRows(int64_t images, int64_t rows, int64_t columns, int64_t row_floats);
+
+// Where the pixels of a strip lie, as offsets from its first one. The last tile of pixels may be
+// ragged: Finish fills it with the last pixel again.
+class PixelOffsets {
+ public:
+  void Add(int64_t a, int64_t tensor) {
+    a_.push_back(a);
+    tensor_.push_back(tensor);
+  }
+  void Finish(const Tiles& tiles);
+
+  int64_t pixels() const { return pixels_; }
+  const int64_t* a() const { return a_.data(); }            // image side of the inner loops
+  const int64_t* tensor() const { return tensor_.data(); }  // y, or x and dx
+  const int64_t* scratch() const { return scratch_.data(); }  // dense rows of a panel
+  int64_t ScratchFloats(const Tiles& tiles) const;
+
+ private:
+  std::vector<int64_t> a_, tensor_, scratch_;
+  int64_t pixels_ = 0;
+};
 
 // A rectangle of one image that may reach over its edges, where it is zero.
 struct Window {

@@ -22,14 +22,18 @@ struct Constants {
   Constants() { asm("" : "+x"(one)); }  // else 1 * a - b becomes a - b again
 };
 
-// The subtraction as a multiply-subtract by one (the same rounding) leaves the adders of the
-// processor to the sum: Zen has two pipes for either.
-inline Vector Subtract(Vector a, Vector b, const Constants& k) {
+// a * 1 - b is a - b, rounded once as well. Zen has two pipes that multiply and two that add: the
+// latter have enough to do with the sum, or with the clipping.
+inline Vector Subtract(int, Vector a, Vector b, const Constants& k) {
   return _mm256_fmsub_ps(a, k.one, b);
 }
 
-inline Vector AddAbsDifference(Vector sum, Vector x, Vector f, const Constants& k) {
-  return Add(sum, _mm256_and_ps(Subtract(x, f, k), k.magnitude));
+constexpr int kTerms = 1;  // of the forward pass at a time
+using Terms = Vector;
+inline Terms LoadTerms(const float* x) { return Broadcast(x); }
+
+inline Vector AddDistance(Vector sum, Terms x, const Vector* f, int, const Constants& k) {
+  return Add(sum, _mm256_and_ps(Subtract(0, x, *f, k), k.magnitude));
 }
 
 // z clamped to [-1, 1].

@@ -17,18 +17,41 @@ inline Vector MultiplyAdd(Vector a, Vector b, Vector c) { return _mm512_fmadd_ps
 
 struct Constants {
   Vector one = _mm512_set1_ps(1.0f), huge = _mm512_set1_ps(0x1p100f);
-  Vector magnitude = _mm512_castsi512_ps(_mm512_set1_epi32(0x7fffffff));
   Constants() { asm("" : "+v"(one)); }  // else 1 * a - b becomes a - b again
 };
 
-// The subtraction as a multiply-subtract by one (the same rounding) leaves the adders of the
-// processor to the sum: Zen has two pipes for either.
-inline Vector Subtract(Vector a, Vector b, const Constants& k) {
+// a * 1 - b is a - b, rounded once as well. Zen has two pipes that multiply and two that add.
+inline Vector SubtractByMultiplying(Vector a, Vector b, const Constants& k) {
   return _mm512_fmsub_ps(a, k.one, b);
 }
 
-inline Vector AddAbsDifference(Vector sum, Vector x, Vector f, const Constants& k) {
-  return Add(sum, _mm512_and_ps(Subtract(x, f, k), k.magnitude));
+// The i-th of many subtractions, of whose results each is clipped (an adder's work) and multiplied:
+// half of them on either kind of pipe keep all four busy.
+inline Vector Subtract(int i, Vector a, Vector b, const Constants& k) {
+  return i % 2 == 0 ? _mm512_sub_ps(a, b) : SubtractByMultiplying(a, b, k);
+}
+
+// Terms of the forward pass taken at a time: two (pairs.h), |a| + |b| = max(|a + b|, |a - b|). The
+// sums and differences of x and of f are known beforehand, so two subtractions, one larger
+// magnitude and one sum are left.
+constexpr int kTerms = 2;
+struct Terms {
+  Vector sum, difference;
+};
+inline Terms LoadTerms(const float* x) { return {Broadcast(x), Broadcast(x + 1)}; }
+
+// f[0] holds the sums of the filters, f[stride] their differences.
+inline Vector AddDistance(Vector sum, const Terms& x, const Vector* f, int stride,
+                          const Constants& k) {
+  const Vector a = SubtractByMultiplying(x.sum, f[0], k);
+  const Vector b = SubtractByMultiplying(x.difference, f[stride], k);
+  return Add(sum, _mm512_range_ps(a, b, 0xb));
+}
+
+// (x0 - c0) + (x1 - c1), (x0 - c0) - (x1 - c1), ...
+inline Vector SumsAndDifferences(Vector x, Vector centre, const Constants& k) {
+  const Vector v = _mm512_sub_ps(x, centre);
+  return _mm512_fmsubadd_ps(_mm512_permute_ps(v, 0xb1), k.one, v);
 }
 
 // z clamped to [-1, 1]: the smaller magnitude of z and one with the sign of z. Not for NaN.

@@ -56,13 +56,17 @@ inline Vector Zero() { return Broadcast(0.0f); }
 inline Vector Broadcast(const float* from) { return Broadcast(*from); }
 inline Vector Add(Vector a, Vector b) { return a + b; }
 inline Vector Negate(Vector a) { return Zero() - a; }
-inline Vector Subtract(Vector a, Vector b, const Constants&) { return a - b; }
+inline Vector Subtract(int, Vector a, Vector b, const Constants&) { return a - b; }
 
-inline Vector AddAbsDifference(Vector sum, Vector x, Vector f, const Constants&) {
+constexpr int kTerms = 1;  // of the forward pass at a time
+using Terms = Vector;
+inline Terms LoadTerms(const float* x) { return Broadcast(x); }
+
+inline Vector AddDistance(Vector sum, Terms x, const Vector* f, int, const Constants&) {
 #ifdef __aarch64__
-  return sum + vabdq_f32(x, f);
+  return sum + vabdq_f32(x, *f);
 #else
-  return sum + Magnitude(x - f);
+  return sum + Magnitude(x - *f);
 #endif
 }
 

@@ -34,11 +34,18 @@ struct PanelJob {
 struct Tiles {
   const char* name;
   int64_t lanes;
+  int64_t max_vectors;  // of a panel, 1 or 2
   // By number of vectors in the panel, less one.
   int64_t forward_pixels[2];
   void (*forward[2])(const PanelJob& job);
   int64_t gradient_pixels[2];
   void (*gradient[2][2])(const PanelJob& job);  // [slope][vectors - 1]
+  // Null, or the forward pass takes its terms in pairs (pairs.h): `a` and the panel then hold sums
+  // and differences, and this makes them from `pixels` of (groups, channels), channels padded to
+  // an even number. In place if it is even.
+  void (*pair)(const float* in, const float* centres, int64_t pixels, int64_t groups,
+               int64_t channels, float* out);
+  const Tiles* unpaired;  // then the table for sums too short to be taken in pairs
   // `count` numbers from and to a storage type.
   void (*to_float)(DataType type, const void* in, int64_t count, float* out);
   void (*from_float)(DataType type, const float* in, int64_t count, void* out);

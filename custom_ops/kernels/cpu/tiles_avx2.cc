@@ -4,5 +4,5 @@
 #include "custom_ops/kernels/cpu/tiles_impl.h"
 
 namespace pkkd {
-extern const Tiles kAvx2Tiles = MakeTiles<8, 4, 5, 2>("avx2");
+extern const Tiles kAvx2Tiles = MakeTiles<8, 4, 6, 4>("avx2");
 }  // namespace pkkd

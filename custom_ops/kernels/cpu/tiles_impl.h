@@ -6,71 +6,49 @@
 namespace pkkd {
 namespace {
 
+// Rolled loops would keep the arrays of vectors in memory instead of in registers.
+#define UNROLL _Pragma("GCC unroll 16")
+
+// Vectors of P pixels x Q panel vectors.
 template <int P, int Q>
-struct Sums {
-  Vector partial[P][Q], total[P][Q];
+struct Tile {
+  Vector at[P * Q];
 
-  Sums() {
-    for (int p = 0; p < P; ++p) {
-      for (int q = 0; q < Q; ++q) partial[p][q] = total[p][q] = Zero();
-    }
+  inline void Clear() {
+    UNROLL for (int i = 0; i < P * Q; ++i) at[i] = Zero();
   }
-
-  void Flush() {
-    for (int p = 0; p < P; ++p) {
-      for (int q = 0; q < Q; ++q) {
-        total[p][q] = Add(total[p][q], partial[p][q]);
-        partial[p][q] = Zero();
-      }
-    }
+  inline void Move(Tile* from) {  // and leaves zeros there
+    UNROLL for (int i = 0; i < P * Q; ++i) at[i] = Add(at[i], from->at[i]);
+    from->Clear();
   }
 };
-
-template <int P, int Q>
-inline void ForwardRun(const float* const (&a)[P], const float* b, int64_t length,
-                       const Constants& constants, Vector (&sums)[P][Q]) {
-  for (int64_t k = 0; k < length; ++k, b += Q * kLanes) {
-    Vector f[Q];
-    for (int q = 0; q < Q; ++q) f[q] = Load(b + q * kLanes);
-    for (int p = 0; p < P; ++p) {
-      const Vector x = Broadcast(a[p] + k);
-      for (int q = 0; q < Q; ++q) sums[p][q] = AddAbsDifference(sums[p][q], x, f[q], constants);
-    }
-  }
-}
 
 template <int P, int Q>
 void Forward(const PanelJob& job) {
   const Constants constants;
   for (int64_t pixel = 0; pixel < job.pixels; pixel += P) {
-    Sums<P, Q> sums;
+    Tile<P, Q> sum, total;
+    sum.Clear();
+    total.Clear();
     for (const Run* run = job.runs; run != job.runs + job.run_count; ++run) {
       const float* a[P];
-      for (int p = 0; p < P; ++p) a[p] = job.a + (job.a_offset[pixel + p] + run->a);
-      ForwardRun(a, job.panel + run->b * Q * kLanes, run->length, constants, sums.partial);
-      if (run->flush) sums.Flush();
-    }
-    for (int p = 0; p < P; ++p) {
-      float* out = job.out + job.out_offset[pixel + p];
-      for (int q = 0; q < Q; ++q) Store(Negate(sums.total[p][q]), out + q * kLanes);
-    }
-  }
-}
-
-template <Slope S, int P, int Q>
-inline void GradientRun(const float* const (&a)[P], const float* b, int64_t length,
-                        const Vector (&x)[P][Q], const Constants& constants,
-                        Vector (&sums)[P][Q]) {
-  for (int64_t k = 0; k < length; ++k, b += Q * kLanes) {
-    Vector f[Q];
-    for (int q = 0; q < Q; ++q) f[q] = Load(b + q * kLanes);
-    for (int p = 0; p < P; ++p) {
-      const Vector g = Broadcast(a[p] + k);
-      for (int q = 0; q < Q; ++q) {
-        const Vector z = Subtract(f[q], x[p][q], constants);
-        const Vector slope = S == Slope::kSign ? Sign(z, constants) : Clip(z, constants);
-        sums[p][q] = MultiplyAdd(slope, g, sums[p][q]);
+      UNROLL for (int p = 0; p < P; ++p) a[p] = job.a + (job.a_offset[pixel + p] + run->a);
+      const float* b = job.panel + run->b * Q * kLanes;
+      for (int64_t k = 0; k < run->length; k += kTerms, b += kTerms * Q * kLanes) {
+        Vector f[kTerms * Q];
+        UNROLL for (int i = 0; i < kTerms * Q; ++i) f[i] = Load(b + i * kLanes);
+        UNROLL for (int p = 0; p < P; ++p) {
+          const Terms x = LoadTerms(a[p] + k);
+          UNROLL for (int q = 0; q < Q; ++q) {
+            sum.at[p * Q + q] = AddDistance(sum.at[p * Q + q], x, f + q, Q, constants);
+          }
+        }
       }
+      if (run->flush) total.Move(&sum);
+    }
+    UNROLL for (int p = 0; p < P; ++p) {
+      float* out = job.out + job.out_offset[pixel + p];
+      UNROLL for (int q = 0; q < Q; ++q) Store(Negate(total.at[p * Q + q]), out + q * kLanes);
     }
   }
 }
@@ -79,21 +57,35 @@ template <Slope S, int P, int Q>
 void Gradient(const PanelJob& job) {
   const Constants constants;
   for (int64_t pixel = 0; pixel < job.pixels; pixel += P) {
-    Sums<P, Q> sums;
-    Vector x[P][Q];
-    for (int p = 0; p < P; ++p) {
+    Tile<P, Q> x, sum, total;
+    sum.Clear();
+    total.Clear();
+    UNROLL for (int p = 0; p < P; ++p) {
       const float* from = job.x + job.out_offset[pixel + p];
-      for (int q = 0; q < Q; ++q) x[p][q] = Load(from + q * kLanes);
+      UNROLL for (int q = 0; q < Q; ++q) x.at[p * Q + q] = Load(from + q * kLanes);
     }
     for (const Run* run = job.runs; run != job.runs + job.run_count; ++run) {
       const float* a[P];
-      for (int p = 0; p < P; ++p) a[p] = job.a + (job.a_offset[pixel + p] + run->a);
-      GradientRun<S>(a, job.panel + run->b * Q * kLanes, run->length, x, constants, sums.partial);
-      if (run->flush) sums.Flush();
+      UNROLL for (int p = 0; p < P; ++p) a[p] = job.a + (job.a_offset[pixel + p] + run->a);
+      const float* b = job.panel + run->b * Q * kLanes;
+      for (int64_t k = 0; k < run->length; ++k, b += Q * kLanes) {
+        Vector f[Q];
+        UNROLL for (int q = 0; q < Q; ++q) f[q] = Load(b + q * kLanes);
+        UNROLL for (int p = 0; p < P; ++p) {
+          const Vector g = Broadcast(a[p] + k);
+          UNROLL for (int q = 0; q < Q; ++q) {
+            const int i = p * Q + q;
+            const Vector z = Subtract(i, f[q], x.at[i], constants);
+            const Vector slope = S == Slope::kSign ? Sign(z, constants) : Clip(z, constants);
+            sum.at[i] = MultiplyAdd(slope, g, sum.at[i]);
+          }
+        }
+      }
+      if (run->flush) total.Move(&sum);
     }
-    for (int p = 0; p < P; ++p) {
+    UNROLL for (int p = 0; p < P; ++p) {
       float* out = job.out + job.out_offset[pixel + p];
-      for (int q = 0; q < Q; ++q) Store(sums.total[p][q], out + q * kLanes);
+      UNROLL for (int q = 0; q < Q; ++q) Store(total.at[p * Q + q], out + q * kLanes);
     }
   }
 }
@@ -140,16 +132,35 @@ void FromFloatType(DataType type, const float* in, int64_t count, void* out) {
   if (type == DataType::kFloat16) FromFloatRow(in, count, static_cast<Float16*>(out));
 }
 
-// Pixels of a tile with 1 and with 2 vectors: forward P1, P2, gradient G1, G2.
-template <int P1, int P2, int G1, int G2>
+// Panels of one vector: pixels of a forward and of a gradient tile.
+template <int F1, int G1>
+constexpr Tiles MakeTiles(const char* name, decltype(Tiles::pair) pair, const Tiles* unpaired) {
+  return {name,
+          kLanes,
+          1,
+          {F1, 0},
+          {Forward<F1, 1>, nullptr},
+          {G1, 0},
+          {{Gradient<Slope::kClipped, G1, 1>, nullptr}, {Gradient<Slope::kSign, G1, 1>, nullptr}},
+          pair,
+          unpaired,
+          ToFloatType,
+          FromFloatType};
+}
+
+// Panels of one or two vectors: pixels of a tile with one and with two.
+template <int F1, int F2, int G1, int G2>
 constexpr Tiles MakeTiles(const char* name) {
   return {name,
           kLanes,
-          {P1, P2},
-          {Forward<P1, 1>, Forward<P2, 2>},
+          2,
+          {F1, F2},
+          {Forward<F1, 1>, Forward<F2, 2>},
           {G1, G2},
           {{Gradient<Slope::kClipped, G1, 1>, Gradient<Slope::kClipped, G2, 2>},
            {Gradient<Slope::kSign, G1, 1>, Gradient<Slope::kSign, G2, 2>}},
+          nullptr,
+          nullptr,
           ToFloatType,
           FromFloatType};
 }
