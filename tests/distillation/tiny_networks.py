@@ -16,10 +16,10 @@ def network(kind, norm="batch", width=4, names=("conv1", "conv2"), **options):
     conv = AdderConv2D if kind == "adder" else keras.layers.Conv2D
     x = inputs = keras.Input((8, 8, 1))
     x = keras.layers.Conv2D(width, 3, padding="same", name="stem")(x)
-    x = keras.layers.ReLU()(NORMS[norm]()(x))
+    x = keras.layers.ReLU()(NORMS[norm](name="stem_norm")(x))
     for name, size in zip(names, (3, 1)):
         x = conv(width, size, padding="same", use_bias=False, name=name, **options)(x)
-        x = keras.layers.ReLU()(NORMS[norm]()(x))
+        x = keras.layers.ReLU()(NORMS[norm](name=f"{name}_norm")(x))
     x = keras.layers.Dense(CLASSES, name="head")(keras.layers.GlobalAveragePooling2D()(x))
     return keras.Model(inputs, keras.layers.Flatten(dtype="float32", name="logits")(x))
 
@@ -59,7 +59,7 @@ def values(variables):
     """Copies, by path; a path that occurs twice gets a number."""
     copies = {}
     for variable in variables:
-        copies[f"{variable.path} {len(copies)}"] = np.array(variable)
+        copies[f"{variable.path} {len(copies)}"] = keras.ops.convert_to_numpy(variable).copy()
     return copies
 
 

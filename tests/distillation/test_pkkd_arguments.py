@@ -1,0 +1,205 @@
+"""What `PKKD` refuses, with the rule and the values received."""
+
+import keras
+import numpy as np
+import pytest
+from tiny_networks import CLASSES, batch, compiled, network, pkkd
+
+from pkkd_tf import PKKD
+from pkkd_tf.distillation import FeatureMatching, match_layers
+from pkkd_tf.layers import AdderConv2D, AdderDepthwiseConv2D
+
+METHODS = "`method` must be one of ('pkkd', 'kd', 'plain')"
+TEACHER = '`teacher` must be given for every method but "plain", and not for that one'
+
+
+@pytest.mark.parametrize(
+    ("options", "rule", "received"),
+    [
+        ({"method": "hint"}, METHODS, "method='hint'"),
+        ({"teacher_mode": "frozen"}, "`teacher_mode` must be one of ('progressive', 'fixed')",
+         "teacher_mode='frozen'"),
+        ({"alpha": -0.1}, "`alpha` must be at least 0", "alpha=-0.1"),
+        ({"alpha": float("nan")}, "`alpha` must be at least 0", "alpha=nan"),
+        ({"temperature": 0.0}, "`temperature` must be above 0", "temperature=0.0"),
+        ({"beta": -1.0}, "`beta` must be None or at least 0", "beta=-1.0"),
+        ({"feature_share": 1.0}, "`feature_share` must be in (0, 1)", "feature_share=1.0"),
+        ({"feature_share": 0.0}, "`feature_share` must be in (0, 1)", "feature_share=0.0"),
+        ({"monitor_every": -1}, "`monitor_every` must be at least 0", "monitor_every=-1"),
+        ({"monitor_every": 0}, "`monitor_every` must be above 0 unless `beta` is given",
+         "monitor_every=0"),
+    ],
+)  # fmt: skip
+def test_bad_values_are_refused(options, rule, received):
+    with pytest.raises(ValueError) as error:
+        pkkd(teacher=network("convolution"), **options)
+    assert str(error.value).startswith(f"{rule}. Received: {received}, teacher='functional")
+
+
+@pytest.mark.parametrize(("method", "given"), [("pkkd", False), ("kd", False), ("plain", True)])
+def test_a_teacher_is_given_exactly_where_it_is_used(method, given):
+    teacher = network("convolution") if given else None
+    with pytest.raises(ValueError) as error:
+        PKKD(network("adder"), teacher, method=method)
+    assert str(error.value).startswith(f"{TEACHER}. Received: method={method!r}, teacher=")
+
+
+def test_no_measurement_needs_no_interval_where_beta_is_given_or_nothing_is_matched():
+    assert pkkd(monitor_every=0, beta=0.0).monitor.every == 0
+    assert pkkd(method="kd", monitor_every=0).monitor.every == 0
+
+
+def head(x, classes=CLASSES):
+    return keras.layers.Dense(classes)(keras.layers.GlobalAveragePooling2D()(x))
+
+
+def one_layer(layer, shape=(8, 8, 1), classes=CLASSES):
+    inputs = keras.Input(shape)
+    return keras.Model(inputs, head(layer(inputs), classes))
+
+
+def test_shapes_of_student_and_teacher_must_agree():
+    student = one_layer(AdderConv2D(4, 3))
+    rule = "Student and teacher must have equal input and output shapes. Received: "
+    for teacher, shapes in [
+        (one_layer(keras.layers.Conv2D(4, 3), (8, 8, 3)), "teacher input=(None, 8, 8, 3)"),
+        (one_layer(keras.layers.Conv2D(4, 3), classes=7), "teacher output=(None, 7)"),
+    ]:
+        with pytest.raises(ValueError) as error:
+            PKKD(student, teacher, method="kd")
+        text = str(error.value)
+        assert text.startswith(rule) and shapes in text
+        assert (
+            "student input=(None, 8, 8, 1)" in text and f"student output=(None, {CLASSES})" in text
+        )
+
+
+class Subclassed(keras.Model):
+    def call(self, x):
+        return head(x)
+
+
+@pytest.mark.parametrize("role", ["student", "teacher"])
+def test_models_that_are_not_functional_are_refused(role):
+    networks = {"student": network("adder"), "teacher": network("convolution")}
+    networks[role] = Subclassed(name="own")
+    rule = f"The {role} must be a functional Keras model with known inputs and outputs. Received: "
+    with pytest.raises(ValueError) as error:
+        PKKD(**networks)
+    assert str(error.value).startswith(f"{rule}{role}=<Subclassed name=own")
+
+
+@pytest.mark.parametrize("names", [["conv1", "conv9"], ["stem"], ["head"]])
+def test_a_matched_layer_must_be_an_adder_layer_with_a_twin(names):
+    with pytest.raises(ValueError) as error:
+        pkkd(matched_layers=names)
+    assert str(error.value).startswith(
+        "A matched layer must be an adder layer of the student and have a layer of the same name "
+        f"in the teacher. Received: {names[-1]!r}, student layers=['conv1', 'conv2'], "
+        "teacher layers=['input"
+    )
+
+
+def test_a_matched_layer_missing_in_the_teacher_alone_is_refused():
+    with pytest.raises(ValueError, match="Received: 'conv2', student layers="):
+        pkkd(teacher=network("convolution", names=("conv1", "other")), matched_layers=["conv2"])
+
+
+@pytest.mark.parametrize("names", [None, []])
+def test_at_least_one_layer_must_match(names):
+    rule = (
+        "At least one adder layer of the student must have a layer of the same name in the "
+        "teacher. Received: student layers="
+    )
+    with pytest.raises(ValueError) as error:
+        pkkd(teacher=network("convolution", names=("a", "b")), matched_layers=names)
+    assert str(error.value).startswith(rule)
+
+
+def test_matched_layers_must_have_equal_shapes():
+    with pytest.raises(ValueError) as error:
+        pkkd(teacher=network("convolution", width=6))
+    assert str(error.value) == (
+        "Matched layers must have equal output shapes. Received: layer='conv1', "
+        "student=(None, 8, 8, 4), teacher=(None, 8, 8, 6)"
+    )
+
+
+def test_layers_without_a_twin_are_left_out_and_the_order_is_the_students():
+    student, teacher = network("adder"), network("convolution", names=("other", "conv2"))
+    assert match_layers(student, teacher, None) == ["conv2"]
+    teacher = network("convolution")
+    assert match_layers(student, teacher, ["conv2", "conv1", "conv2"]) == ["conv1", "conv2"]
+
+
+@pytest.mark.parametrize(
+    ("student", "teacher", "shape", "fan_in"),
+    [
+        (AdderConv2D(4, 3, name="a"), keras.layers.Conv2D(4, 3, name="a"), (8, 8, 6), 54),
+        (AdderConv2D(4, 3, groups=2, name="a"), keras.layers.Conv2D(4, 3, name="a"),
+         (8, 8, 6), 27),
+        (AdderDepthwiseConv2D(3, depth_multiplier=2, name="a"),
+         keras.layers.DepthwiseConv2D(3, depth_multiplier=2, name="a"), (8, 8, 6), 9),
+    ],
+    ids=["full", "grouped", "depthwise"],
+)  # fmt: skip
+def test_raw_responses_start_at_the_fan_in_of_their_layer(student, teacher, shape, fan_in):
+    matching = FeatureMatching(response="raw")
+    model = PKKD(one_layer(student, shape), one_layer(teacher, shape), matching=matching)
+    (pair,) = model.pairs
+    assert pair.student_kernel.width() == fan_in and pair.teacher_kernel.width() == 2
+
+
+def test_channels_first_layers_are_matched_along_their_channels():
+    layers = {"data_format": "channels_first", "name": "a"}
+    inputs = [keras.Input((3, 8, 8)) for _ in range(2)]
+    pool = keras.layers.GlobalAveragePooling2D(data_format="channels_first")
+    student, teacher = (
+        keras.Model(i, keras.layers.Dense(CLASSES)(pool(layer(5, 3, **layers)(i))))
+        for i, layer in zip(inputs, (AdderConv2D, keras.layers.Conv2D))
+    )
+    model = PKKD(student, teacher, monitor_every=1)
+    model.compile("sgd", run_eagerly=True)
+    images = np.random.default_rng(0).normal(size=(4, 3, 8, 8)).astype("float32")
+    logs = model.train_step((images, np.arange(4)))
+    assert 0 < logs["feature_loss"] <= 4 and 1 <= logs["effective_rank"] <= 5
+
+
+@pytest.mark.parametrize(
+    ("options", "received"),
+    [
+        ({}, "optimizer=None, options=[]"),
+        ({"optimizer": "sgd", "loss": "mse"}, "optimizer='sgd', options=['loss']"),
+        ({"optimizer": "sgd", "metrics": ["mae"]}, "optimizer='sgd', options=['metrics']"),
+    ],
+)
+def test_compile_refuses_what_would_have_no_effect(options, received):
+    with pytest.raises(ValueError) as error:
+        pkkd().compile(**options)
+    text = str(error.value)
+    assert text.startswith("`compile` needs an optimizer and takes no options but ('run_eagerly'")
+    assert text.endswith(f"Received: {received}")
+
+
+def test_sample_weights_are_refused_and_nothing_is_trained():
+    model = compiled(method="kd")
+    before = model.get_weights()
+    images, labels = batch()
+    with pytest.raises(ValueError, match=r"\(images, labels\) without sample weights. Received: "):
+        model.fit(images, labels, sample_weight=np.ones(len(labels)), verbose=0)
+    with pytest.raises(ValueError, match="Received: labels=None, sample_weight=None"):
+        model.fit(images, verbose=0)
+    for a, b in zip(before, model.get_weights()):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_labels_of_another_shape_are_refused_and_nothing_is_trained():
+    model = compiled(method="kd")
+    before = model.get_weights()
+    images, labels = batch()
+    rule = r"probabilities \(N, classes\). Received: labels.shape=\(16, 1\), logits.shape=\(16, 5\)"
+    with pytest.raises(ValueError, match=rule):
+        model.fit(images, labels[:, None], verbose=0)
+    for name, (a, b) in enumerate(zip(before, model.get_weights())):
+        if "moving" not in model.weights[name].path:
+            np.testing.assert_array_equal(a, b)
