@@ -27,7 +27,8 @@ format: $(INSTALLED)
 
 $(INSTALLED): setup.py pyproject.toml
 	$(PYTHON) -m venv $(VENV)
-	$(RUN) -m pip install --quiet --editable '.[dev]'
+	$(RUN) -m pip install --quiet 'setuptools>=68' wheel 'tensorflow>=2.21,<2.22'
+	$(RUN) -m pip install --quiet --no-build-isolation --editable '.[dev]'
 	touch $@
 
 clean:

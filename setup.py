@@ -1,21 +1,67 @@
-"""Package metadata: what is installed, on which versions it was tried."""
+"""Package metadata, and the native code built on the way where a compiler is there."""
 
+import importlib.util
+import os
+import shlex
+import shutil
+import sys
 from pathlib import Path
 
-from setuptools import find_packages, setup
+from setuptools import Extension, find_packages, setup
+from setuptools.command.build_ext import build_ext
 
+ROOT = Path(__file__).resolve().parent
 TENSORFLOW = ">=2.21,<2.22"
+COMPILER = shutil.which(shlex.split(os.environ.get("CXX", "g++"))[0])
+
+
+class BuildOps(build_ext):
+    """Compiles `custom_ops/tensorflow/_pkkd_ops.so`; without it the package works, more slowly."""
+
+    def run(self) -> None:
+        """Builds into the wheel, or beside the sources for an editable installation."""
+        inplace = self.inplace or getattr(self, "editable_mode", False)
+        folder = ROOT if inplace else Path(self.build_lib)
+        output = folder / "custom_ops" / "tensorflow" / "_pkkd_ops.so"
+        output.parent.mkdir(parents=True, exist_ok=True)
+        sys.path.insert(0, str(ROOT))
+        from custom_ops import build
+
+        try:
+            build.build(output)
+        except build.BuildError as error:
+            print(f"warning: pkkd_tf is installed without its compiled operations. {error}")
+
+    def get_outputs(self) -> list[str]:
+        """The library is written beside its sources or into the wheel by `run` alone."""
+        return []
+
+    def get_output_mapping(self) -> dict[str, str]:
+        """As `get_outputs`."""
+        return {}
+
+
+def build_requirements() -> list[str]:
+    """The operations are compiled against TensorFlow's headers: needed where pip isolates."""
+    if COMPILER is None or importlib.util.find_spec("tensorflow"):
+        return []
+    return [f"tensorflow{TENSORFLOW}"]
+
 
 setup(
     name="pkkd_tf",
     version="0.1.0",
     description="Adder networks in TensorFlow and Keras, trained by progressive distillation",
-    long_description=Path(__file__).with_name("README.md").read_text(encoding="utf-8"),
+    long_description=(ROOT / "README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     license_files=["LICENSE"],
     python_requires=">=3.11,<3.13",
     packages=find_packages(include=["pkkd_tf*", "custom_ops*", "experiments*", "export*"]),
+    package_data={"custom_ops": ["kernels/**/*.cc", "kernels/**/*.h", "tensorflow/*"]},
+    ext_modules=[Extension("custom_ops.tensorflow._pkkd_ops", [])] if COMPILER else [],
+    cmdclass={"build_ext": BuildOps},
+    setup_requires=build_requirements(),
     install_requires=[
         f"tensorflow{TENSORFLOW}",
         "keras>=3.15,<3.16",

@@ -1,16 +1,19 @@
 """Adder networks in TensorFlow and Keras, trained by progressive kernel based distillation."""
 
 from pkkd_tf import analysis, data, distillation, layers, models, ops, optimizers
+from pkkd_tf.analysis import count_operations, summary
 from pkkd_tf.distillation import PKKD
 
 __all__ = [
     "PKKD",
     "analysis",
+    "count_operations",
     "data",
     "distillation",
     "layers",
     "models",
     "ops",
     "optimizers",
+    "summary",
 ]
 __version__ = "0.1.0"

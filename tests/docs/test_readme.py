@@ -1,0 +1,81 @@
+"""What the README tells a reader to type, typed."""
+
+import pathlib
+import re
+import shlex
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import pkkd_tf
+
+ROOT = pathlib.Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+FIRST, LOADING = re.findall(r"```python\n(.*?)```", README, re.DOTALL)[:2]
+COMMANDS = re.findall(r"^python -m (experiments\.\w+)(.*)$", README, re.MULTILINE)
+
+
+@pytest.fixture(scope="session")
+def data_dir(tmp_path_factory):
+    """Images for the commands' DIR: CIFAR as .npy, and class folders of JPEGs."""
+    folder = tmp_path_factory.mktemp("data")
+    for split in ("train", "test"):
+        images = np.random.default_rng(0).integers(0, 256, (64, 32, 32, 3), np.uint8)
+        np.save(folder / f"{split}_images.npy", images)
+        np.save(folder / f"{split}_labels.npy", np.arange(64) % 10)
+    for split in ("train", "val"):
+        for name in ("daisy", "rose"):
+            (folder / split / name).mkdir(parents=True)
+            for i, image in enumerate(images[:20]):
+                jpeg = tf.io.encode_jpeg(tf.constant(image)).numpy()
+                (folder / split / name / f"{i}.jpg").write_bytes(jpeg)
+    return folder
+
+
+def run(module, arguments):
+    command = [sys.executable, "-m", module, *arguments]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]
+    return done.stdout
+
+
+def test_first_lines_of_python_train_a_student():
+    namespace = {}
+    exec(FIRST, namespace)
+    assert namespace["model"].student.name == "digits_resnet_adder"
+    assert int(namespace["model"].optimizer.iterations) == 22
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("module, arguments", COMMANDS)
+def test_training_commands(module, arguments, data_dir, tmp_path):
+    words = shlex.split(arguments.replace("DIR", str(data_dir)))
+    words = [w for w in words if not w.startswith("--output")]
+    stdout = run(module, [*words, f"--output={tmp_path / 'run'}", "--smoke", "--verbose=0"])
+    assert "student" in stdout or "ANN" in stdout
+    code = LOADING.replace("runs/r20", str(tmp_path / "run"))
+    namespace = {}
+    exec(code, namespace)
+    assert namespace["student"].count_params() > 0
+
+
+def test_counts_in_the_table():
+    for name, depth in (("ResNet-20", "resnet20"), ("ResNet-32", "resnet32")):
+        row = re.search(rf"\| {name}, CIFAR \| (.*) \| (.*) \|", README)
+        networks = [pkkd_tf.models.build(depth, k) for k in ("convolution", "adder")]
+        for cell, quantity in zip(row.groups(), ("multiplications", "additions")):
+            counts = [
+                sum(getattr(o, quantity) for o in pkkd_tf.analysis.count_operations(n))
+                for n in networks
+            ]
+            assert cell == " → ".join(f"{c / 1e6:.2f} M" for c in counts)
+
+
+def test_links_and_files_exist():
+    for path in re.findall(r"\]\((?!http)([^)#]+)\)", README) + re.findall(
+        r"flags/\w+\.cfg", README
+    ):
+        assert (ROOT / path).exists(), path

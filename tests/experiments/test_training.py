@@ -1,0 +1,208 @@
+"""Runs of the programs: what they leave, and what they do when they are interrupted."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import keras
+import numpy as np
+import pytest
+from absl import flags as absl_flags
+from absl.testing import flagsaver
+
+from experiments import flags, training
+from experiments.checkpoints import Checkpoints, Position
+from experiments.errors import RunError
+from experiments.history import Table
+
+TINY = ["--epochs=3", "--batch_size=16", "--limit_train=64", "--monitor_every=2", "--verbose=0"]
+
+
+@pytest.fixture(scope="session")
+def defined():
+    flags.define(model="digits_resnet")
+
+
+@pytest.fixture
+def options(defined):
+    return parsed
+
+
+@flagsaver.flagsaver
+def parsed(output, *arguments):
+    absl_flags.FLAGS(["test", f"--output={output}", *TINY, *arguments])
+    return flags.values()
+
+
+def weights(folder):
+    networks = [keras.models.load_model(folder / f"{n}.keras") for n in ("student", "teacher")]
+    return [w for network in networks for w in network.get_weights()]
+
+
+@pytest.fixture(scope="session")
+def whole(tmp_path_factory, defined):
+    """A run that nothing disturbs."""
+    folder = tmp_path_factory.mktemp("run") / "whole"
+    training.run("digits", "digits", parsed(folder))
+    return folder
+
+
+def test_output_folder(whole):
+    files = {path.name for path in whole.iterdir()}
+    wanted = "student.keras teacher.keras history.csv layers.csv report.json report.md"
+    assert set(wanted.split()) <= files
+    assert {"learning_curves.png", "filters.png", "layers.png"} <= files
+    report = json.loads((whole / "report.json").read_text())
+    assert report["flags"]["epochs"] == 3 and report["method"] == "pkkd"
+    assert 0 <= report["accuracies"]["student"]["final"] <= 1
+    assert (
+        report["counts"]["student"]["multiplications"]
+        < 0.1 * (report["counts"]["teacher"]["multiplications"])
+    )
+    history = Table(whole / "history.csv", 99)
+    assert history.column("epoch") == [1, 2, 3]
+    assert all(len(history.column(c)) == 3 for c in ("feature_loss", "kd_loss", "learning_rate"))
+
+
+def command(folder, *arguments):
+    return [sys.executable, "-m", "experiments.digits", f"--output={folder}", *TINY, *arguments]
+
+
+def wait_for(path, process):
+    deadline = time.monotonic() + 240
+    while not path.exists():
+        assert process.poll() is None and time.monotonic() < deadline
+        time.sleep(0.002)
+
+
+def start(folder, *arguments):
+    environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
+    return subprocess.Popen(
+        command(folder, "--nocompare_plain", *arguments),
+        stderr=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        text=True,
+        env=environment,
+    )
+
+
+def test_killed_run_resumes_to_the_same_weights(whole, options, tmp_path):
+    folder = tmp_path / "killed"
+    process = start(folder)
+    wait_for(folder / "checkpoints" / "epoch_00001_step_0000000.json", process)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    assert process.returncode == -signal.SIGKILL and not (folder / "student.keras").exists()
+    training.run("digits", "digits", options(folder, "--resume"))
+    for resumed, undisturbed in zip(weights(folder), weights(whole), strict=True):
+        np.testing.assert_array_equal(resumed, undisturbed)
+    assert Table(folder / "history.csv", 99).column("epoch") == [1, 2, 3]
+
+
+def test_sigterm_saves_in_the_middle_of_an_epoch(whole, options, tmp_path):
+    folder = tmp_path / "terminated"
+    process = start(folder)
+    wait_for(folder / "checkpoints" / "epoch_00001_step_0000000.json", process)
+    process.send_signal(signal.SIGTERM)
+    _, errors = process.communicate()
+    assert process.returncode == 143, errors
+    assert "SIGTERM came at epoch" in errors and "--resume goes on" in errors
+    training.run("digits", "digits", options(folder, "--resume"))
+    for resumed, undisturbed in zip(weights(folder), weights(whole), strict=True):
+        np.testing.assert_array_equal(resumed, undisturbed)
+
+
+def test_damaged_checkpoint_is_refused_and_kept(whole, options, tmp_path):
+    folder = copy(whole, tmp_path)
+    path = Checkpoints(folder / "checkpoints", {}).newest()
+    data = path.with_name(path.stem + ".weights.h5")
+    content = data.read_bytes()
+    data.write_bytes(content[: len(content) // 2])
+    with pytest.raises(RunError, match="It is damaged; delete its .json"):
+        training.run("digits", "digits", options(folder, "--resume"))
+    assert data.read_bytes() == content[: len(content) // 2]
+    path.write_text("{")
+    with pytest.raises(RunError, match="must be readable JSON. Received: .*Expecting"):
+        training.run("digits", "digits", options(folder, "--resume"))
+
+
+def test_foreign_checkpoint_is_refused(whole, options, tmp_path):
+    folder = copy(whole, tmp_path)
+    before = sorted((p.name, p.stat().st_mtime_ns) for p in folder.rglob("*"))
+    with pytest.raises(RunError, match="settings it was started with. .*seed: 0 -> 1"):
+        training.run("digits", "digits", options(folder, "--resume", "--seed=1"))
+    assert before == sorted((p.name, p.stat().st_mtime_ns) for p in folder.rglob("*"))
+
+
+def test_used_folder_is_not_overwritten(whole, options):
+    with pytest.raises(RunError, match="must be a new folder, or --resume"):
+        training.run("digits", "digits", options(whole))
+
+
+def test_resume_without_checkpoint(options, tmp_path):
+    with pytest.raises(RunError, match="needs a checkpoint in --output"):
+        training.run("digits", "digits", options(tmp_path / "new", "--resume"))
+
+
+def test_nan_loss_ends_the_run(options, tmp_path):
+    folder = tmp_path / "nan"
+    with pytest.raises(RunError, match="Losses must stay finite.*Received: .*loss=.*at step"):
+        training.run("digits", "digits", options(folder, "--method=cnn", "--learning_rate=1e30"))
+    assert not (folder / "student.keras").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", ["kd", "plain", "cnn"])
+def test_other_methods(options, tmp_path, method):
+    summary = training.run("digits", "digits", options(tmp_path / method, f"--method={method}"))
+    assert set(summary["accuracies"]) == ({"student", "teacher"} if method == "kd" else {"student"})
+
+
+@pytest.mark.slow
+def test_fixed_teacher(whole, options, tmp_path):
+    trained = whole / "teacher.keras"
+    folder = tmp_path / "fixed"
+    training.run("digits", "digits", options(folder, f"--teacher={trained}", "--epochs=1"))
+    kept, given = (keras.models.load_model(f / "teacher.keras") for f in (folder, whole))
+    for a, b in zip(kept.get_weights(), given.get_weights(), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_missing_teacher(options, tmp_path):
+    with pytest.raises(RunError, match="--teacher must name a .keras file"):
+        training.run("digits", "digits", options(tmp_path / "x", "--teacher=nowhere.keras"))
+
+
+def test_full_disk_leaves_earlier_checkpoints(tmp_path, monkeypatch):
+    model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
+    checkpoints = Checkpoints(tmp_path, {"seed": 0})
+    checkpoints.save(model, Position(1, 0))
+
+    def full(path):
+        path.write_bytes(b"half")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(model, "save_weights", full)
+    with pytest.raises(OSError, match="No space left"):
+        checkpoints.save(model, Position(2, 0))
+    assert checkpoints.restore(model) == Position(1, 0)
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_only_the_newest_checkpoints_are_kept(tmp_path):
+    model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
+    checkpoints = Checkpoints(tmp_path, {})
+    for epoch in range(1, 5):
+        checkpoints.save(model, Position(epoch, 0))
+    names = sorted(p.name for p in tmp_path.iterdir())
+    assert names == [
+        f"epoch_0000{e}_step_0000000.{x}" for e in (3, 4) for x in ("json", "weights.h5")
+    ]
+
+
+def copy(folder, tmp_path):
+    return shutil.copytree(folder, tmp_path / "copy")
