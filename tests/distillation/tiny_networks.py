@@ -11,27 +11,27 @@ CLASSES = 5
 NORMS = {"batch": keras.layers.BatchNormalization, "layer": keras.layers.LayerNormalization}
 
 
-def network(kind, norm="batch", width=4, names=("conv1", "conv2"), **options):
-    """Stem, a 3x3 and a 1x1 layer of `kind` with their norms, pool and classifier."""
+def network(kind, norm="batch", width=4, names=("conv1", "conv2"), sizes=(3, 1), **options):
+    """Stem, layers of `kind` of these sizes with their norms, pool and classifier."""
     conv = AdderConv2D if kind == "adder" else keras.layers.Conv2D
     x = inputs = keras.Input((8, 8, 1))
     x = keras.layers.Conv2D(width, 3, padding="same", name="stem")(x)
     x = keras.layers.ReLU()(NORMS[norm](name="stem_norm")(x))
-    for name, size in zip(names, (3, 1)):
+    for name, size in zip(names, sizes):
         x = conv(width, size, padding="same", use_bias=False, name=name, **options)(x)
         x = keras.layers.ReLU()(NORMS[norm](name=f"{name}_norm")(x))
     x = keras.layers.Dense(CLASSES, name="head")(keras.layers.GlobalAveragePooling2D()(x))
     return keras.Model(inputs, keras.layers.Flatten(dtype="float32", name="logits")(x))
 
 
-def pkkd(seed=0, norm="batch", student=None, teacher=None, method="pkkd", **options):
+def pkkd(student=None, teacher=None, method="pkkd", shape=None, **options):
     """A `PKKD` whose student and teacher start from seeds of their own."""
-    keras.utils.set_random_seed(seed)
+    keras.utils.set_random_seed(0)
     if method != "plain":
-        teacher = teacher or network("convolution", norm)
-    keras.utils.set_random_seed(seed + 1)
-    student = student or network("adder", norm)
-    keras.utils.set_random_seed(seed + 2)
+        teacher = teacher or network("convolution", **(shape or {}))
+    keras.utils.set_random_seed(1)
+    student = student or network("adder", **(shape or {}))
+    keras.utils.set_random_seed(2)
     return PKKD(student, teacher, method=method, **options)
 
 

@@ -1,0 +1,56 @@
+"""Data parallelism on two logical devices.
+
+Gradients are summed before the adaptive learning rate normalises them, so the number of replicas
+changes nothing but the order of summation, in networks whose layers look at one image at a time.
+Statistics over the batch, which batch normalization and the features of `pkkd` take, are each
+replica's own; there replicas must agree with each other, not with a single device.
+"""
+
+import contextlib
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from tiny_networks import compiled, fit
+
+
+def trained(strategy, steps=3, **options):
+    with strategy.scope() if strategy else contextlib.nullcontext():
+        model = compiled(run_eagerly=False, monitor_every=2, **options)
+    return model, fit(model, steps).history
+
+
+def test_two_replicas_train_as_one_device_does(two_replicas):
+    shape = {"norm": "layer", "names": ("conv1",), "sizes": (1,)}
+    options = {"method": "kd", "shape": shape, "alpha": 0.7, "temperature": 2.0}
+    one, expected = trained(None, **options)
+    two, logs = trained(two_replicas, **options)
+    networks = zip((one.student, one.teacher), (two.student, two.teacher))
+    for alone, shared in networks:
+        for a, b in zip(alone.get_weights(), shared.get_weights(), strict=True):
+            np.testing.assert_allclose(a, b, rtol=1e-6, atol=1e-6)
+    for name in set(expected) - {"filter_rms"}:
+        np.testing.assert_allclose(logs[name], expected[name], rtol=1e-5, err_msg=name)
+
+
+@pytest.fixture
+def two_replicas():
+    """Sums without collectives: those of a second strategy in the process clash with a first's."""
+    devices = ["CPU:0", "CPU:1"]
+    return tf.distribute.MirroredStrategy(devices, tf.distribute.ReductionToOneDevice())
+
+
+@pytest.mark.slow
+def test_replicas_stay_equal_where_statistics_are_their_own(two_replicas):
+    model, logs = trained(two_replicas)
+    for variable in model.trainable_variables + model.monitor.weights:
+        first, second = two_replicas.experimental_local_results(variable.value)
+        np.testing.assert_array_equal(first, second)
+    assert all(np.isfinite(v).all() for v in logs.values())
+    _, alone = trained(None)
+    for name in ("loss", "ce_loss", "kd_loss", "teacher_loss", "feature_loss"):
+        np.testing.assert_allclose(logs[name], alone[name], rtol=0.1, err_msg=name)
+    for row in model.layer_statistics().values():
+        np.testing.assert_allclose(
+            sum(row[f"share_{p}"] for p in ("ce", "kd", "feature")), 1, rtol=1e-5
+        )
