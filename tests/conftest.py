@@ -25,10 +25,14 @@ def path(request):
         yield request.param
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def two_replicas():
-    """A strategy with a replica on each logical CPU device."""
-    return tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+    """A strategy with a replica on each logical CPU device.
+
+    Without collectives: their keys are the process's, and a second strategy would clash with them.
+    """
+    reduction = tf.distribute.ReductionToOneDevice()
+    return tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"], cross_device_ops=reduction)
 
 
 @pytest.fixture(autouse=True)

@@ -1,6 +1,6 @@
 """Peak memory of one forward and backward pass of a 3x3 layer; a program of its own.
 
-    python memory_probe.py reference 256 32 16 16    operation, batch, image size, channels, outputs
+    python memory_probe.py reference 256 32 16 16    path, batch, image size, channels, outputs
 
 Prints the bytes the pass takes on top of its inputs. TensorFlow's allocator keeps what it once
 had, so each measurement needs a fresh process. Linux: the resident set's peak, reset before.
@@ -12,14 +12,6 @@ import sys
 import tensorflow as tf
 
 from pkkd_tf.ops import adder_conv2d, paths
-
-
-def operation_of(kind):
-    """The stock convolution, or the adder response on the path `kind`."""
-    if kind == "convolution":
-        return lambda x, f: tf.nn.conv2d(x, f, 1, "SAME")
-    paths.set_path(kind)
-    return lambda x, f: adder_conv2d(x, f, padding="SAME")
 
 
 def resident(which):
@@ -34,12 +26,12 @@ def tensors(batch, size, channels, outputs):
     yield tf.ones([batch, size, size, outputs])
 
 
-def peak_of(operation, *shape):
+def peak_of(*shape):
     @tf.function
     def step(x, f, dy):
         with tf.GradientTape() as tape:
             tape.watch([x, f])
-            y = operation(x, f)
+            y = adder_conv2d(x, f, padding="SAME")
         return y, tape.gradient(y, [x, f], dy)
 
     step(*tensors(1, 4, 2, 2))  # loads the libraries
@@ -53,4 +45,5 @@ def peak_of(operation, *shape):
 
 
 if __name__ == "__main__":
-    print(peak_of(operation_of(sys.argv[1]), *map(int, sys.argv[2:])))
+    paths.set_path(sys.argv[1])
+    print(peak_of(*map(int, sys.argv[2:])))

@@ -1,5 +1,7 @@
 """The response and its gradients against the formulas in plain loops, over a grid of windows."""
 
+import functools
+
 import numpy as np
 import numpy_adder
 import pytest
@@ -21,20 +23,26 @@ ANISOTROPIC = [
 ]
 
 
-def check(path, shape, kernel, outputs, strides, padding, dilations, groups):
-    """Compares one window's response, dX in both modes and dF with the plain loops."""
-    dtype = TYPE[path]
+@functools.cache
+def formula(shape, kernel, outputs, *window):
+    """Inputs exact in float32; the plain loops' response, and dX and dF of both modes."""
     rng = np.random.default_rng(0)
-    x = rng.standard_normal(shape).astype(dtype)
-    f = rng.standard_normal((*kernel, shape[3] // groups, outputs)).astype(dtype)
-    window = (strides, padding, dilations, groups)
-    expected = numpy_adder.forward(x, f, *window)
-    dy = rng.standard_normal(expected.shape).astype(dtype)
-    close = {"rtol": TOLERANCE[dtype], "atol": TOLERANCE[dtype] * 10}
-    for mode in ("clipped", "sign"):
-        y, dx, df = response_and_gradients(x, f, dy, *window, mode)
-        dx_expected, df_expected = numpy_adder.gradients(x, f, dy, *window, mode)
-        np.testing.assert_allclose(y, expected, **close)
+    filters = *kernel, shape[3] // window[-1], outputs
+    x, f = (rng.standard_normal(s).astype(np.float32).astype(np.float64) for s in (shape, filters))
+    y = numpy_adder.forward(x, f, *window)
+    dy = rng.standard_normal(y.shape).astype(np.float32).astype(np.float64)
+    modes = {m: numpy_adder.gradients(x, f, dy, *window, m) for m in ("clipped", "sign")}
+    return (x, f, dy), y, modes
+
+
+def check(path, shape, kernel, outputs, *window):
+    """Compares one window's response, dX in both modes and dF with the plain loops."""
+    inputs, y_expected, modes = formula(shape, kernel, outputs, *window)
+    inputs = [array.astype(TYPE[path]) for array in inputs]
+    close = {"rtol": TOLERANCE[TYPE[path]], "atol": TOLERANCE[TYPE[path]] * 10}
+    for mode, (dx_expected, df_expected) in modes.items():
+        y, dx, df = response_and_gradients(*inputs, *window, mode)
+        np.testing.assert_allclose(y, y_expected, **close)
         np.testing.assert_allclose(dx, dx_expected, **close)
         np.testing.assert_allclose(df, df_expected, **close)
 
