@@ -1,5 +1,14 @@
 // Which TensorFlow this library was compiled for: pkkd_tf/ops/compiled.py reads the text from the
 // file before it loads it, because a library for another version fails with an undefined symbol.
 // The build defines PKKD_TENSORFLOW_VERSION as a string, "2.21.0"; the headers hold no version.
-extern "C" const char pkkd_tf_built_for[];
+#include "custom_ops/kernels/cpu/adder.h"
+
+extern "C" {
+
+extern const char pkkd_tf_built_for[];
 const char pkkd_tf_built_for[] = "pkkd_tf built for TensorFlow " PKKD_TENSORFLOW_VERSION ";";
+
+// Which instruction set the kernels use; see adder.h.
+const char* pkkd_tf_instruction_set() { return pkkd::InstructionSet(); }
+
+}  // extern "C"

@@ -4,6 +4,7 @@ The library is loaded on first use. Where it cannot be, `load` warns once and sa
 do; everything else in the package goes on in stock TensorFlow operations (`reference`).
 """
 
+import ctypes
 import functools
 import pathlib
 import re
@@ -51,6 +52,20 @@ def is_available() -> bool:
 def why_unavailable() -> str:
     """Why the compiled operations cannot be used; empty where they can."""
     return _load()[1]
+
+
+def instruction_set() -> str:
+    """What the kernels run on this processor: `"baseline"`, `"avx2"` or `"avx512"`.
+
+    The best there is, or the one the environment variable `PKKD_TF_CPU` names.
+
+    Raises:
+        RuntimeError: the library is not available.
+    """
+    _library()
+    name = ctypes.CDLL(str(LIBRARY)).pkkd_tf_instruction_set
+    name.restype = ctypes.c_char_p
+    return name().decode()
 
 
 @functools.cache

@@ -7,6 +7,7 @@ import tensorflow as tf
 from pkkd_tf.ops import compiled, reference
 from pkkd_tf.ops.geometry import make_geometry
 from tests import numpy_adder
+from tests.custom_ops import native
 
 GEOMETRIES = [
     (1, "SAME", 1, 1),
@@ -182,6 +183,12 @@ def test_bad_instruction_set(operations, monkeypatch):
     monkeypatch.setenv("PKKD_TF_CPU", "mmx")
     with pytest.raises(tf.errors.InvalidArgumentError, match="Received: PKKD_TF_CPU=mmx"):
         operations.pkkd_adder_conv2d(x=x, filters=f, strides=[3, 7], padding="SAME")
+
+
+def test_instruction_set_is_told(operations, monkeypatch):
+    assert compiled.instruction_set() == native.instruction_sets()[-1]
+    monkeypatch.setenv("PKKD_TF_CPU", "baseline")
+    assert compiled.instruction_set() == "baseline"
 
 
 def test_saved_model_holds_the_operation_and_trains(operations, tmp_path):

@@ -1,0 +1,73 @@
+"""Time, memory, and what was measured on."""
+
+import datetime
+import multiprocessing
+import pathlib
+import platform
+import re
+import time
+from collections.abc import Callable
+
+import tensorflow as tf
+
+TURNS = 9
+SECONDS = 2.0  # of turns of one implementation, after which it gets no other
+
+
+def fastest(implementations: dict[str, Callable[[], tf.Tensor]]) -> dict:
+    """Seconds of the fastest turn of each implementation; they take turns."""
+    for call in implementations.values():
+        call().numpy()  # traces, and fills the caches
+    seconds = {name: [] for name in implementations}
+    begin = time.perf_counter()
+    for turn in range(TURNS):
+        for name, call in implementations.items():
+            if turn > 0 and turn * seconds[name][0] > SECONDS:
+                continue  # one that takes seconds gets fewer turns
+            start = time.perf_counter()
+            call().numpy()
+            seconds[name].append(time.perf_counter() - start)
+        if time.perf_counter() - begin > len(implementations) * SECONDS:
+            break
+    return {
+        "seconds": {name: min(values) for name, values in seconds.items()},
+        "turns": {name: len(values) for name, values in seconds.items()},
+    }
+
+
+def peak(call: Callable[..., tf.Tensor], small: list[list[int]], shapes: list[list[int]]) -> int:
+    """Bytes of the resident peak of `call` above its arguments, result included (Linux).
+
+    TensorFlow keeps the memory it once had, so each measurement takes a process of its own: a fork
+    of this one, which must not have run an operation. `small`: shapes for a first call, that loads
+    what is loaded on first use.
+    """
+    with multiprocessing.get_context("fork").Pool(1) as pool:
+        return pool.apply(_peak, (call, small, shapes))
+
+
+def _peak(call: Callable[..., tf.Tensor], small: list[list[int]], shapes: list[list[int]]) -> int:
+    call(*map(tf.ones, small))
+    arguments = [tf.ones(shape) for shape in shapes]
+    before = _resident("VmRSS")
+    pathlib.Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew
+    call(*arguments)
+    return _resident("VmHWM") - before
+
+
+def _resident(field: str) -> int:
+    status = pathlib.Path("/proc/self/status").read_text()
+    return 1024 * int(re.search(rf"{field}:\s+(\d+)", status).group(1))
+
+
+def machine(threads: int) -> dict:
+    """Device, threads, versions and date of a measurement."""
+    info = pathlib.Path("/proc/cpuinfo").read_text()
+    name = re.search(r"model name\s*:\s*(.+)", info)
+    return {
+        "device": name.group(1).strip() if name else platform.machine(),
+        "threads": threads,
+        "tensorflow": tf.__version__,
+        "python": platform.python_version(),
+        "date": datetime.date.today().isoformat(),
+    }

@@ -1,0 +1,88 @@
+"""The table and the picture of a benchmark."""
+
+import json
+import pathlib
+from collections.abc import Sequence
+
+import matplotlib
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+
+COLORS = {"compiled adder": "#c1440e", "reference adder": "#9aa0a6", "convolution": "#2b6cb0"}
+
+
+def write(
+    folder: pathlib.Path,
+    name: str,
+    machine: dict,
+    rows: list[dict],
+    implementations: Sequence[str],
+    passes: Sequence[str],
+) -> None:
+    """Writes `name`.json, .md and .png into `folder` and prints the table."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / f"{name}.json").write_text(json.dumps({"machine": machine, "rows": rows}, indent=1))
+    text = table(machine, rows, implementations)
+    (folder / f"{name}.md").write_text(text)
+    picture(machine, rows, implementations, passes).savefig(folder / f"{name}.png", dpi=130)
+    print(text)
+
+
+def table(machine: dict, rows: list[dict], implementations: Sequence[str]) -> str:
+    """Markdown: milliseconds (Gop/s, MiB) of each implementation."""
+    lines = [
+        describe(machine),
+        "",
+        "Milliseconds (Gop/s; MiB of memory above the arguments). The last column is the compiled "
+        "adder's time over the convolution's.",
+        "",
+        f"| layer | pass | {' | '.join(implementations)} | ratio |",
+        "|---|---|" + "---|" * (len(implementations) + 1),
+    ]
+    for row in rows:
+        layer = f"{row['network']}, batch {row['batch']}: {row['name']}"
+        cells = " | ".join(_cell(row, i) for i in implementations)
+        seconds = row["seconds"]
+        ratio = seconds[implementations[0]] / seconds[implementations[-1]]
+        lines.append(f"| {layer} | {row['pass']} | {cells} | {ratio:.2f} |")
+    return "\n".join(lines) + "\n"
+
+
+def describe(machine: dict) -> str:
+    """One line: what was measured on."""
+    threads = f"{machine['threads']} thread{'s' if machine['threads'] > 1 else ''}"
+    return (
+        f"{machine['device']}, {threads}, {machine['kernels']} kernels, "
+        f"TensorFlow {machine['tensorflow']}, {machine['date']}"
+    )
+
+
+def _cell(row: dict, implementation: str) -> str:
+    seconds, memory = row["seconds"][implementation], row["bytes"][implementation]
+    rate = row["operations"] / seconds / 1e9
+    return f"{seconds * 1e3:.2f} ({rate:.1f}; {memory / 2**20:.0f})"
+
+
+def picture(
+    machine: dict, rows: list[dict], implementations: Sequence[str], passes: Sequence[str]
+) -> plt.Figure:
+    """Bars of Gop/s, a panel for each pass."""
+    figure, axes = plt.subplots(1, len(passes), figsize=(13, 6), sharey=True, layout="tight")
+    for axis, name in zip(axes, passes):
+        chosen = [row for row in rows if row["pass"] == name]
+        height = 0.8 / len(implementations)
+        for i, implementation in enumerate(implementations):
+            rates = [r["operations"] / r["seconds"][implementation] / 1e9 for r in chosen]
+            places = [place + i * height for place in range(len(chosen))]
+            color = COLORS[implementation]
+            axis.barh(places, rates, height * 0.9, color=color, label=implementation)
+        axis.set_title(name)
+        axis.set_xlabel("Gop/s")
+        axis.grid(axis="x", alpha=0.3)
+        axis.set_yticks([place + 0.4 - height / 2 for place in range(len(chosen))])
+        axis.set_yticklabels([f"{r['network']}  {r['name']}" for r in chosen])
+    axes[0].invert_yaxis()
+    axes[-1].legend(loc="lower right")
+    figure.suptitle(describe(machine))
+    return figure

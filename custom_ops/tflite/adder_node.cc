@@ -1,0 +1,199 @@
+#include "custom_ops/tflite/adder_node.h"
+
+#include <cstdlib>
+#include <cstring>
+
+namespace pkkd {
+namespace {
+
+// Bounds what a damaged model can make the kernel allocate: 1 GiB of float32.
+constexpr int64_t kMostNumbers = int64_t{1} << 28;
+
+std::vector<int> Copied(const TfLiteIntArray* array) {
+  if (array == nullptr) return {};
+  return {array->data, array->data + array->size};
+}
+
+std::string ShapeText(const std::vector<int64_t>& dims) {
+  std::string text = "(";
+  for (size_t i = 0; i < dims.size(); ++i) text += (i ? ", " : "") + std::to_string(dims[i]);
+  return text + ")";
+}
+
+std::vector<int64_t> Dims(const TfLiteTensor& tensor) {
+  return {tensor.dims->data, tensor.dims->data + tensor.dims->size};
+}
+
+std::string ShapeText(const TfLiteTensor& tensor) { return ShapeText(Dims(tensor)); }
+
+// The product, or -1 if a factor is negative or it passes kMostNumbers.
+int64_t Product(const std::vector<int64_t>& factors) {
+  int64_t product = 1;
+  for (const int64_t factor : factors) {
+    if (factor < 0 || factor > kMostNumbers) return -1;
+    product *= factor;
+    if (product > kMostNumbers) return -1;
+  }
+  return product;
+}
+
+bool Holds(const TfLiteTensor& tensor, const std::vector<int64_t>& shape) {
+  return Dims(tensor) == shape;
+}
+
+}  // namespace
+
+AdderNode::AdderNode(const TfLiteNode& node, std::shared_ptr<ThreadPool> threads)
+    : inputs_(Copied(node.inputs)), outputs_(Copied(node.outputs)), threads_(std::move(threads)) {
+  const size_t size = node.custom_initial_data_size < 0 ? 0 : node.custom_initial_data_size;
+  options_error_ = ReadOptions(node.custom_initial_data, size, &options_);
+}
+
+std::string AdderNode::Prepare(TfLiteContext* context) {
+  if (!options_error_.empty()) return options_error_;
+  std::string error = CheckTensors(context);
+  if (error.empty()) error = CheckShapes(context);
+  if (error.empty()) error = CheckExtraInputs(context);
+  if (!error.empty()) return error;
+  auto* size = static_cast<TfLiteIntArray*>(std::malloc(5 * sizeof(int)));  // TFLite frees it
+  if (size == nullptr) return "There must be memory for a shape. Received: none";
+  size->size = 4;
+  const int64_t dims[] = {shape_.batch, shape_.output_height, shape_.output_width, shape_.outputs};
+  for (int i = 0; i < 4; ++i) size->data[i] = static_cast<int>(dims[i]);
+  if (context->ResizeTensor(context, &context->tensors[outputs_[0]], size) == kTfLiteOk) return "";
+  return "TFLite must be able to resize the output. Received: shape=" +
+         ShapeText({dims, dims + 4});
+}
+
+// Number, place and type of the tensors.
+std::string AdderNode::CheckTensors(TfLiteContext* context) const {
+  const int wanted = options_.inputs();
+  if (static_cast<int>(inputs_.size()) != wanted || outputs_.size() != 1) {
+    return "AdderConv2D must have " + std::to_string(wanted) +
+           " inputs, as its options say, and 1 output. Received: inputs=" +
+           std::to_string(inputs_.size()) + ", outputs=" + std::to_string(outputs_.size());
+  }
+  for (const std::vector<int>& indices : {inputs_, outputs_}) {
+    for (const int index : indices) {
+      if (index < 0 || static_cast<size_t>(index) >= context->tensors_size) {
+        return "Every input and output of AdderConv2D must be a tensor of the graph. Received: "
+               "tensor index=" +
+               std::to_string(index) + ", tensors=" + std::to_string(context->tensors_size);
+      }
+      const TfLiteTensor& tensor = context->tensors[index];
+      if (tensor.type != kTfLiteFloat32 || tensor.dims == nullptr) {
+        return "The tensors of AdderConv2D must be float32. Received: type number=" +
+               std::to_string(tensor.type) + ", tensor index=" + std::to_string(index);
+      }
+    }
+  }
+  return "";
+}
+
+std::string AdderNode::CheckShapes(TfLiteContext* context) {
+  const TfLiteTensor& x = context->tensors[inputs_[0]];
+  const TfLiteTensor& filters = context->tensors[inputs_[1]];
+  const std::string received =
+      ". Received: x.shape=" + ShapeText(x) + ", filters.shape=" + ShapeText(filters) +
+      ", groups=" + std::to_string(options_.groups);
+  if (x.dims->size != 4 || filters.dims->size != 4) {
+    return "x and filters must have 4 dimensions" + received;
+  }
+  const int* f = filters.dims->data;
+  if (f[0] < 1 || f[1] < 1 || f[2] < 1 || f[3] < 1 || Product(Dims(filters)) < 0) {
+    return "The dimensions of filters must be positive" + received;
+  }
+  const std::vector<int64_t> in = Dims(x);
+  if (in[3] != f[2] * options_.groups) {
+    return "The number of input channels must equal filters' third dimension times groups" +
+           received;
+  }
+  if (f[3] % options_.groups != 0) {
+    return "The number of output channels must be a positive multiple of groups" + received;
+  }
+  const AdderOptions& o = options_;
+  const int64_t height = in[1] + o.pad_top + o.pad_bottom;
+  const int64_t width = in[2] + o.pad_left + o.pad_right;
+  const int64_t rows = height - o.dilation_h * (f[0] - 1) - 1;
+  const int64_t columns = width - o.dilation_w * (f[1] - 1) - 1;
+  if (rows < 0 || columns < 0) {
+    return "The window must fit into the padded image at least once" + received +
+           ", padded height=" + std::to_string(height) + ", padded width=" + std::to_string(width) +
+           ", dilations=" + ShapeText({o.dilation_h, o.dilation_w});
+  }
+  shape_ = {in[0],         in[1],          in[2],        in[3],        f[0],
+            f[1],          f[3],           o.groups,     o.stride_h,   o.stride_w,
+            o.dilation_h,  o.dilation_w,   o.pad_top,    o.pad_left,   rows / o.stride_h + 1,
+            columns / o.stride_w + 1};
+  if (Product(in) < 0 || Product({height, width, in[3]}) < 0 ||
+      Product({in[0], shape_.output_height, shape_.output_width, f[3]}) < 0) {
+    return "x, the padded image and the output must hold at most " +
+           std::to_string(kMostNumbers) + " numbers" + received + ", padded height=" +
+           std::to_string(height) + ", padded width=" + std::to_string(width);
+  }
+  return "";
+}
+
+std::string AdderNode::CheckExtraInputs(TfLiteContext* context) const {
+  const std::vector<int64_t> output = {shape_.batch, shape_.output_height, shape_.output_width,
+                                       shape_.outputs};
+  for (size_t i = 2; i < inputs_.size(); ++i) {
+    const bool is_residual = options_.residual && i + 1 == inputs_.size();
+    const std::vector<int64_t> wanted = is_residual ? output : std::vector{shape_.outputs};
+    const TfLiteTensor& tensor = context->tensors[inputs_[i]];
+    if (!Holds(tensor, wanted)) {
+      return std::string(is_residual ? "residual must have the shape of the output"
+                                     : "scale and offset must have a number for each output") +
+             ". Received: shape=" + ShapeText(tensor) + ", wanted shape=" + ShapeText(wanted);
+    }
+  }
+  return "";
+}
+
+std::string AdderNode::Invoke(TfLiteContext* context) {
+  if (shape_.batch * shape_.output_height * shape_.output_width == 0) return "";
+  for (const std::vector<int>& indices : {inputs_, outputs_}) {
+    for (const int index : indices) {
+      const TfLiteTensor& tensor = context->tensors[index];
+      const int64_t numbers = Product(Dims(tensor));
+      if (tensor.data == nullptr || tensor.bytes < numbers * sizeof(float)) {
+        return "Every tensor of AdderConv2D must hold its numbers. Received: bytes=" +
+               std::to_string(tensor.bytes) + ", shape=" + ShapeText(tensor);
+      }
+    }
+  }
+  const ParallelFor parallel_for = [this](int64_t items, int64_t cost, const RangeBody& body) {
+    threads_->Run(items, cost, body);
+  };
+  AdderForward(shape_, DataType::kFloat32, context->tensors[inputs_[0]].data,
+               context->tensors[inputs_[1]].data, context->tensors[outputs_[0]].data,
+               parallel_for);
+  if (options_.affine || options_.residual || options_.relu) {
+    parallel_for(shape_.batch * shape_.output_height * shape_.output_width, shape_.outputs,
+                 [&](int64_t first, int64_t last) { FinishPixels(context, first, last); });
+  }
+  return "";
+}
+
+// y = relu(y * scale + offset + residual), each part where the options ask for it.
+void AdderNode::FinishPixels(TfLiteContext* context, int64_t first, int64_t last) const {
+  const auto data = [&](int index) { return static_cast<float*>(context->tensors[index].data); };
+  const int64_t outputs = shape_.outputs;
+  for (int64_t pixel = first; pixel < last; ++pixel) {
+    float* __restrict y = data(outputs_[0]) + pixel * outputs;
+    if (options_.affine) {
+      const float* scale_data = data(scale());
+      const float* offset_data = data(offset());
+      for (int64_t o = 0; o < outputs; ++o) y[o] = y[o] * scale_data[o] + offset_data[o];
+    }
+    if (options_.residual) {
+      const float* residual_data = data(residual()) + pixel * outputs;
+      for (int64_t o = 0; o < outputs; ++o) y[o] += residual_data[o];
+    }
+    if (options_.relu) {
+      for (int64_t o = 0; o < outputs; ++o) y[o] = y[o] < 0.0f ? 0.0f : y[o];  // NaN stays
+    }
+  }
+}
+
+}  // namespace pkkd

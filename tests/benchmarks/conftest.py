@@ -1,0 +1,1 @@
+from tests.custom_ops.conftest import operations  # noqa: F401
