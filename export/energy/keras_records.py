@@ -1,0 +1,119 @@
+"""Layer records of a Keras model."""
+
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import keras
+
+from export.energy.records import LayerRecord
+from pkkd_tf.analysis import LayerOperations, count_operations
+
+# Computed where the layer before writes its result, or only a change of shape: no traffic.
+FUSED = (
+    keras.layers.InputLayer,
+    keras.layers.BatchNormalization,
+    keras.layers.ReLU,
+    keras.layers.LeakyReLU,
+    keras.layers.PReLU,
+    keras.layers.Activation,
+    keras.layers.Softmax,
+    keras.layers.Rescaling,
+    keras.layers.Dropout,
+    keras.layers.ZeroPadding2D,
+    keras.layers.Flatten,
+    keras.layers.Reshape,
+    keras.layers.Identity,
+)
+# As above, but the other operand lies in memory.
+MERGING = (
+    keras.layers.Add,
+    keras.layers.Subtract,
+    keras.layers.Multiply,
+    keras.layers.Average,
+    keras.layers.Maximum,
+    keras.layers.Minimum,
+)
+
+
+def keras_records(model: keras.Model) -> list[LayerRecord]:
+    """Operations, weights and memory traffic of every layer, for one image.
+
+    Operations are those of `pkkd_tf.analysis.count_operations`. Traffic: a convolution, adder,
+    dense or pooling layer reads its input and writes its output; normalization, activations,
+    padding and reshaping are computed on the way and move nothing but their weights; a residual
+    addition reads the shortcut. Zeros of a padding are not read. Batch normalization counts as a
+    scale and an offset a channel, what it is after training.
+
+    Args:
+        model: a built functional `keras.Model` for a known image size.
+
+    Returns:
+        One `LayerRecord` a layer, in the model's order.
+
+    Raises:
+        ValueError: as `count_operations`.
+
+    Example:
+        >>> records = keras_records(pkkd_tf.models.resnet20())
+        >>> sum(record.additions for record in records)
+        81183360
+
+    Limits: operations that are no layers (`a + b` on Keras tensors) are not seen, layers inside of
+    subclassed models move their weights only, and a layer called twice counts once.
+    """
+    pairs = zip(_leaves(model), count_operations(model), strict=True)
+    return [_record(layer, operations) for layer, operations in pairs]
+
+
+def _leaves(layer: Any) -> Iterator[Any]:
+    inner = list(layer._flatten_layers(include_self=False, recursive=False))
+    if not inner:
+        yield layer
+    for child in inner:
+        yield from _leaves(child)
+
+
+def _record(layer: Any, operations: LayerOperations) -> LayerRecord:
+    reads, writes = _traffic(layer)
+    return LayerRecord(
+        name=operations.name,
+        type=operations.type,
+        multiplications=operations.multiplications,
+        additions=operations.additions,
+        weights=_weights(layer),
+        reads=reads,
+        writes=writes,
+    )
+
+
+def _weights(layer: Any) -> int:
+    if isinstance(layer, keras.layers.BatchNormalization):
+        return 2 * layer.moving_mean.shape[0]
+    return layer.count_params()
+
+
+def _traffic(layer: Any) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    if isinstance(layer, FUSED):
+        return (), ()
+    inputs, outputs = (_tensors(getattr(layer, side, ())) for side in ("input", "output"))
+    reads = tuple(_size(_before_padding(tensor)) for tensor in inputs)
+    if isinstance(layer, MERGING):
+        return tuple(sorted(reads)[:-1]), ()
+    return reads, tuple(map(_size, outputs))
+
+
+def _tensors(symbolic: Any) -> list[Any]:
+    """What a layer was called with in a functional model; empty elsewhere."""
+    return [x for x in keras.tree.flatten(symbolic) if keras.backend.is_keras_tensor(x)]
+
+
+def _before_padding(tensor: Any) -> Any:
+    layer = tensor._keras_history.operation
+    if isinstance(layer, keras.layers.ZeroPadding2D):
+        return _before_padding(layer.input)
+    return tensor
+
+
+def _size(tensor: Any) -> int:
+    return math.prod(size or 1 for size in tensor.shape[1:])

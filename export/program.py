@@ -1,0 +1,79 @@
+"""What the export programs share: one clear sentence for an error, and loading a network."""
+
+import os
+import sys
+import zipfile
+from collections.abc import Callable
+from typing import Any
+
+import keras
+from absl import app, logging
+
+import pkkd_tf  # noqa: F401  registers the layers
+
+EXIT_ERROR = 1
+
+
+class ExportError(Exception):
+    """What the user must know; the message says the rule and what was received."""
+
+
+def run(main: Callable[[], Any]) -> None:
+    """Runs a program under absl; expected errors print one sentence and exit with 1."""
+
+    def guarded(argv: list[str]) -> None:
+        if len(argv) > 1:
+            raise app.UsageError(f"Arguments must be flags. Received: {argv[1:]}")
+        try:
+            logging.set_verbosity(logging.ERROR)  # TensorFlow reports every step of an export
+            main()
+        except (ExportError, ValueError, OSError) as error:
+            print(f"error: {error}", file=sys.stderr)
+            sys.exit(EXIT_ERROR)
+
+    app.run(guarded)
+
+
+def load_network(path: str | os.PathLike) -> keras.Model:
+    """Loads a network from a `.keras` file to run it in float32, whatever it was trained in.
+
+    Args:
+        path: the file, as `student.keras` of a run.
+
+    Returns:
+        A built `keras.Model` that maps one batch of images (N, H, W, C) to one output; the state
+        of its training is left out.
+
+    Raises:
+        ExportError: there is no such file, Keras cannot read it, or it holds another kind of model.
+
+    Example:
+        >>> load_network("runs/digits/student.keras").output_shape
+        (None, 10)
+    """
+    if not os.path.isfile(path) or not str(path).endswith(".keras"):
+        raise ExportError(f"--model must be an existing .keras file. Received: model='{path}'")
+    try:
+        model = keras.models.load_model(path, compile=False)
+    except (ValueError, TypeError, KeyError, OSError, zipfile.BadZipFile) as error:
+        reason = str(error).strip().splitlines() or [type(error).__name__]
+        raise ExportError(
+            "--model must be a network that Keras saved whole. "
+            f"Received: model='{path}', {reason[0]}"
+        ) from error
+    _check_network(model, path)
+    for layer in model._flatten_layers():
+        layer.dtype_policy = "float32"
+    return model
+
+
+def _check_network(model: Any, path: str | os.PathLike) -> None:
+    """One batch of images in, one tensor out, sizes known since it was built."""
+    inputs = getattr(model, "inputs", None) or []
+    outputs = getattr(model, "outputs", None) or []
+    if len(inputs) != 1 or len(outputs) != 1 or len(inputs[0].shape) != 4:
+        raise ExportError(
+            "--model must map one batch of images (N, H, W, C) to one output; of a distilled run "
+            f"take student.keras. Received: model='{path}', type={type(model).__name__}, "
+            f"inputs={[x.shape for x in inputs]}, outputs={[y.shape for y in outputs]}"
+        )

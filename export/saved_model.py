@@ -1,0 +1,176 @@
+"""Writes a network as a SavedModel that runs wherever TensorFlow runs, without this package.
+
+    python -m export.saved_model --model=runs/r20/student.keras --output=r20 --dataset=cifar10
+
+Two signatures, both for any number of images:
+
+    serving_default   images: float32 (N, H, W, C), preprocessed as in training -> logits
+    serving_uint8     images: uint8 (N, H, W, C), as they come from a file      -> logits
+
+The second needs to know the preprocessing, (pixel * scale - mean) / std: from `--dataset`, or
+`--mean`, `--std` and `--scale`. Adder layers are traced into stock TensorFlow operations, or with
+`--compiled` into the compiled one: faster, but the reader must call `pkkd_tf.ops.compiled.load()`
+first. Weights and arithmetic are float32. No gradients are written: it is for inference.
+"""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+from absl import flags
+
+from export import preprocessing, program, writing
+from export.program import ExportError
+from pkkd_tf.data.augmentation import normalize
+from pkkd_tf.ops import compiled, use_path
+
+TOLERANCE = 1e-4
+UNKNOWN_SIZE = 64  # pixels, of the images that a network for any size is checked with
+Signatures = dict[str, Callable[..., dict[str, tf.Tensor]]]
+
+
+def export_saved_model(
+    model_path: str | os.PathLike,
+    output: str | os.PathLike,
+    preprocessing: dict[str, Any] | None = None,
+    use_compiled: bool = False,
+    overwrite: bool = False,
+) -> float:
+    """Writes the SavedModel, reads it again and compares its outputs with the network's.
+
+    Args:
+        model_path: a `.keras` file.
+        output: the folder to write; complete or not there at all.
+        preprocessing: dict with `mean`, `std` and `scale` of the second signature, or None for
+            the first signature alone.
+        use_compiled: keep the compiled operation.
+        overwrite: replace a SavedModel at `output`.
+
+    Returns:
+        The largest difference from the network's outputs, relative to the largest output.
+
+    Raises:
+        ExportError: the model cannot be read, `output` is taken, the compiled operation is not
+            available, or outputs differ by more than 1e-4 (nothing is written then).
+
+    Example:
+        >>> export_saved_model("student.keras", "served", preprocessing={
+        ...     "mean": (0.305,), "std": (0.376,), "scale": 1 / 16})
+        2.3e-07
+    """
+    if use_compiled and not compiled.is_available():
+        raise ExportError(
+            "--compiled needs the compiled operations: run python -m custom_ops.build. "
+            f"Received: {compiled.why_unavailable()}"
+        )
+    output = writing.check_free(output, overwrite, _is_saved_model)
+    model = program.load_network(model_path)
+    _check_channels(model, preprocessing)
+    with writing.complete_folder(output) as folder:
+        _write(model, folder, preprocessing, "compiled" if use_compiled else "reference")
+        return _check_outputs(model, folder, preprocessing)
+
+
+def _write(
+    model: keras.Model, folder: Path, preprocessing: dict[str, Any] | None, path: str
+) -> None:
+    module = tf.Module()
+    module.parameters = [variable.value for variable in model.variables]
+    with use_path(path):
+        tf.saved_model.save(
+            module,
+            folder,
+            signatures=_signatures(model, preprocessing),
+            options=tf.saved_model.SaveOptions(experimental_custom_gradients=False),
+        )
+
+
+def _signatures(model: keras.Model, preprocessing: dict[str, Any] | None) -> Signatures:
+    shape = (None, *model.inputs[0].shape[1:])
+
+    @tf.function(input_signature=[tf.TensorSpec(shape, tf.float32, "images")], autograph=False)
+    def serve(images: tf.Tensor) -> dict[str, tf.Tensor]:
+        return {"logits": model(images, training=False)}
+
+    @tf.function(input_signature=[tf.TensorSpec(shape, tf.uint8, "images")], autograph=False)
+    def serve_uint8(images: tf.Tensor) -> dict[str, tf.Tensor]:
+        return serve(normalize(images, preprocessing or {}))
+
+    return {"serving_default": serve} | ({"serving_uint8": serve_uint8} if preprocessing else {})
+
+
+def _check_outputs(model: keras.Model, folder: Path, preprocessing: dict[str, Any] | None) -> float:
+    """Compares what was written with the network, run layer by layer, for one image and three."""
+    shape = tuple(size or UNKNOWN_SIZE for size in model.inputs[0].shape[1:])
+    signatures = tf.saved_model.load(folder).signatures
+    random = np.random.default_rng(0)
+    differences = []
+    for count in (1, 3):
+        pixels = random.integers(0, 256, (count, *shape)).astype("uint8")
+        images = random.standard_normal(pixels.shape).astype("float32")
+        pairs = {"serving_default": (images, images)}
+        if preprocessing:
+            pairs["serving_uint8"] = (pixels, _normalized(pixels, preprocessing))
+        for name, (received, normal) in pairs.items():
+            actual = signatures[name](tf.constant(received))["logits"].numpy()
+            expected = np.asarray(model(normal, training=False))
+            differences.append(_checked_difference(name, actual, expected))
+    return max(differences)
+
+
+def _normalized(pixels: np.ndarray, preprocessing: dict[str, Any]) -> np.ndarray:
+    mean, std = np.array(preprocessing["mean"]), np.array(preprocessing["std"])
+    return ((pixels * np.float64(preprocessing["scale"]) - mean) / std).astype("float32")
+
+
+def _checked_difference(name: str, actual: np.ndarray, expected: np.ndarray) -> float:
+    difference = float(np.abs(actual - expected).max() / max(np.abs(expected).max(), 1e-30))
+    if not difference <= TOLERANCE:  # also where it is not a number
+        raise ExportError(
+            "The SavedModel must give the network's outputs; it was not kept. Received: "
+            f"signature={name!r}, relative difference {difference:.3g} of at most {TOLERANCE:g}"
+        )
+    return difference
+
+
+def _check_channels(model: keras.Model, preprocessing: dict[str, Any] | None) -> None:
+    channels = model.inputs[0].shape[-1]
+    if preprocessing and len(preprocessing["mean"]) not in (1, channels):
+        raise ExportError(
+            "The preprocessing must have one value, or one a channel of the network's images. "
+            f"Received: mean={preprocessing['mean']}, channels={channels}"
+        )
+
+
+def _is_saved_model(path: Path) -> bool:
+    return (path / "saved_model.pb").is_file()
+
+
+def main() -> None:
+    """Reads the flags, exports, and says what was written."""
+    values = preprocessing.from_flags()
+    difference = export_saved_model(
+        flags.FLAGS.model,
+        flags.FLAGS.output,
+        values,
+        use_compiled=flags.FLAGS.compiled,
+        overwrite=flags.FLAGS.overwrite,
+    )
+    print(f"signatures: serving_default{', serving_uint8' if values else ''}")
+    if not values:
+        print("without --dataset or --mean and --std there is no signature for uint8 images")
+    print(f"outputs equal the network's to {difference:.1e}")
+    print(f"output: {flags.FLAGS.output}")
+
+
+if __name__ == "__main__":
+    flags.DEFINE_string("model", None, "A network as .keras file.", required=True)
+    flags.DEFINE_string("output", None, "The folder to write.", required=True)
+    flags.DEFINE_bool("compiled", False, "Keep the compiled operation instead of stock ones.")
+    flags.DEFINE_bool("overwrite", False, "Replace a SavedModel at --output.")
+    preprocessing.define_flags()
+    program.run(main)

@@ -1,0 +1,85 @@
+"""Outputs that are either complete or not there, whatever happens in between."""
+
+import os
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+from export.program import ExportError
+
+
+def check_free(
+    path: str | os.PathLike, overwrite: bool, replaceable: Callable[[Path], bool]
+) -> Path:
+    """Refuses to write over what exists, unless asked to and it is the program's own kind.
+
+    Args:
+        path: the output.
+        overwrite: whether the user asked to replace it.
+        replaceable: whether an existing path holds what the program itself would write.
+
+    Returns:
+        `path`, absolute.
+
+    Raises:
+        ExportError: something is there that must not be replaced.
+    """
+    path = Path(path).absolute()
+    if not os.path.lexists(path):
+        return path
+    if not overwrite:
+        raise ExportError(
+            f"--output must not exist, or --overwrite be given. Received: output='{path}'"
+        )
+    if path.is_symlink() or not replaceable(path):
+        raise ExportError(
+            "--overwrite replaces only what this program writes, here something else lies. "
+            f"Received: output='{path}'"
+        )
+    return path
+
+
+@contextmanager
+def complete_folder(path: Path) -> Iterator[Path]:
+    """Gives a temporary folder beside `path`; it becomes `path` if the block ends without error.
+
+    What lay at `path` is replaced at the end in two renames; until then nothing is touched.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    old = path.with_name(f".{path.name}.{os.getpid()}.old")
+    temporary.mkdir()
+    try:
+        yield temporary
+        if path.exists():
+            path.rename(old)
+        temporary.rename(path)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+        if old.exists() and not path.exists():
+            old.rename(path)
+        shutil.rmtree(old, ignore_errors=True)
+
+
+def write_files(folder: str | os.PathLike, contents: Mapping[str, bytes]) -> None:
+    """Writes all of `contents` into `folder`; none is replaced before all are on the disk.
+
+    Args:
+        folder: created if it is missing.
+        contents: file name -> bytes.
+
+    Raises:
+        OSError: a file cannot be written; those that were there stay as they were.
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    pairs = [(folder / f".{name}.{os.getpid()}.tmp", folder / name) for name in contents]
+    try:
+        for (temporary, _), data in zip(pairs, contents.values(), strict=True):
+            temporary.write_bytes(data)
+        for temporary, final in pairs:
+            os.replace(temporary, final)
+    finally:
+        for temporary, _ in pairs:
+            temporary.unlink(missing_ok=True)
