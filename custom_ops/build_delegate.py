@@ -15,9 +15,8 @@ from custom_ops.build import BuildError
 
 SHELL = native.ROOT / "tflite"
 LIBRARY = SHELL / "libadder_delegate.so"
-HIDDEN = ["-fvisibility=hidden", "-fvisibility-inlines-hidden"]
-LINK = ["-shared", "-pthread", "-static-libstdc++", "-static-libgcc", "-Wl,--exclude-libs,ALL"]
-LINK += ["-Wl,-z,defs"]
+SHARED = ["-shared", "-pthread", f"-Wl,--version-script={SHELL / 'exports.map'}"]
+STATIC = ["-static-libstdc++", "-static-libgcc", "-Wl,-z,defs"]
 
 
 def build_delegate(
@@ -37,12 +36,12 @@ def build_delegate(
     Raises:
         BuildError: there is no compiler, or it fails.
     """
-    shell = [(source, HIDDEN) for source in sorted(SHELL.glob("*.cc"))]
-    sources = [*shell, *((source, [*flags, *HIDDEN]) for source, flags in native._kernel_sources())]
-    flags, link_flags = native.OPTIMIZED, LINK
+    shell = [(source, []) for source in sorted(SHELL.glob("*.cc"))]
+    sources = [*shell, *native._kernel_sources()]
+    flags, link_flags = native.OPTIMIZED, [*SHARED, *STATIC]
     if sanitize:
         flags = ["-O1", "-g", f"-fsanitize={sanitize}", "-fno-sanitize-recover=all"]
-        link_flags = ["-shared", "-pthread", f"-fsanitize={sanitize}"]
+        link_flags = [*SHARED, f"-fsanitize={sanitize}"]
     return native._compile_and_link(sources, flags, link_flags, output or LIBRARY, quiet)
 
 
