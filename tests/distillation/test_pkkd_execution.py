@@ -3,7 +3,7 @@
 import keras
 import numpy as np
 import pytest
-from tiny_networks import compiled, fit
+from tiny_networks import compiled, fit, network, pkkd
 
 from pkkd_tf.optimizers import AdderSGD
 
@@ -45,3 +45,23 @@ def test_sixteen_bits_train_as_float32_does(policy):
         np.testing.assert_allclose(logs[name], expected[name], rtol=0.05, err_msg=name)
     assert {v.dtype for v in model.trainable_variables} == {"float32"}
     assert all(np.isfinite(w).all() for w in model.get_weights())
+
+
+def test_a_given_teacher_optimizer_scales_the_float16_loss_too():
+    keras.config.set_dtype_policy("mixed_float16")
+    model = pkkd(method="kd", shape=SHAPE)
+    given = keras.optimizers.SGD(0.1)
+    model.compile("sgd", given, run_eagerly=True)
+    assert isinstance(model.teacher_optimizer, keras.optimizers.LossScaleOptimizer)
+    assert model.teacher_optimizer.inner_optimizer is given
+    fit(model, 1)
+    assert given.iterations == 1
+
+
+@pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
+def test_activity_regularizers_count_in_16_bits(policy):
+    keras.config.set_dtype_policy(policy)
+    student = network("adder", activity_regularizer=keras.regularizers.L1(1e-4), **SHAPE)
+    model = compiled(method="plain", student=student)
+    logs = fit(model, 1).history
+    assert logs["loss"][0] > logs["ce_loss"][0]
