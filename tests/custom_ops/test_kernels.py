@@ -16,7 +16,17 @@ from tests.custom_ops import native
 STRIDES = [(1, 1), (2, 2), (3, 3), (1, 2)]
 PADDINGS = ["SAME", "VALID", ((1, 0), (2, 1))]
 DILATIONS = [(1, 1), (2, 1)]
-CHANNELS = [(1, 1, 1), (3, 1, 5), (5, 5, 5), (6, 3, 12), (16, 1, 17), (33, 1, 16), (17, 1, 33)]
+CHANNELS = [
+    (1, 1, 1),
+    (3, 1, 5),
+    (5, 5, 5),
+    (16, 16, 16),
+    (3, 3, 12),
+    (6, 3, 12),
+    (16, 1, 17),
+    (33, 1, 16),
+    (17, 1, 33),
+]
 
 
 @pytest.fixture(params=native.instruction_sets())

@@ -1,15 +1,17 @@
 // Y[n,p,q,o] = -sum_{i,j,c} |X[n, p*sh-pt+i*dh, q*sw-pl+j*dw, c] - F[i,j,c,o]|
 //
-// The filters are packed into panels of one or two vectors of outputs. An item of work is a strip
-// of output rows of one image: the pixels it sees are copied, padded, as float32 into a buffer of
-// second-level cache size; then panels x tiles of pixels run over it without a bounds check.
+// The filters are packed into panels of one or two vectors of outputs. The pixels a strip of output
+// rows sees are copied, padded, as float32 into a buffer of second-level cache size; then panels x
+// tiles of pixels run over it without a bounds check.
 #include <algorithm>
 #include <vector>
 
 #include "custom_ops/kernels/cpu/adder.h"
 #include "custom_ops/kernels/cpu/buffer.h"
+#include "custom_ops/kernels/cpu/depthwise.h"
 #include "custom_ops/kernels/cpu/layout.h"
 #include "custom_ops/kernels/cpu/pairs.h"
+#include "custom_ops/kernels/cpu/strips.h"
 
 namespace pkkd {
 namespace {
@@ -37,16 +39,12 @@ class ForwardPass {
   // Channels of a group as the inner loops see them: whole pairs, if they take them in pairs.
   int64_t row_channels() const { return CeilDiv(s_.group_channels(), terms()) * terms(); }
   bool zero_channel() const { return row_channels() != s_.group_channels(); }
-  int64_t pixel_floats() const { return s_.groups * row_channels(); }
   int64_t rows_of_filters() const { return s_.taps() * row_channels(); }
 
-  Window WindowOf(int64_t first_row, int64_t last_row) const;
-  void MakeRuns();
-  PixelOffsets OffsetsOf(int64_t rows) const;
   void PackRows(int64_t first, int64_t last) const;
   void StoreRow(int64_t row, const float* values) const;
-  void Strip(int64_t item, const Scratch& scratch) const;
-  const float* CopyStrip(int64_t image, const Window& window, const Scratch& scratch) const;
+  void ComputeStrip(const Strip& strip, const Scratch& scratch) const;
+  const float* CopyStrip(const Strip& strip, const Scratch& scratch) const;
   void PanelOverStrip(int64_t group, const Panel& panel, const float* a, void* y,
                       const PixelOffsets& offsets, const Scratch& scratch) const;
 
@@ -60,9 +58,7 @@ class ForwardPass {
   const int64_t group_floats_;  // packed filters of a group
   const Buffer<float> packed_, centres_;
   const bool in_place_;  // x is read where it lies: float32, and no window reaches over an edge
-  const int64_t row_stride_, strip_rows_, strips_;
-  const PixelOffsets offsets_, last_offsets_;  // of a strip, and of an image's last one
-  std::vector<Run> runs_;
+  const ForwardStrips strips_;
 };
 
 ForwardPass::ForwardPass(const AdderShape& shape, DataType type, const void* x,
@@ -78,15 +74,9 @@ ForwardPass::ForwardPass(const AdderShape& shape, DataType type, const void* x,
       packed_(s_.groups * group_floats_),
       centres_(s_.channels),
       in_place_(type == DataType::kFloat32 && terms() == 1 &&
-                WindowOf(0, s_.output_height).IsInside(s_.height, s_.width)),
-      row_stride_((in_place_ ? s_.width : WindowOf(0, 1).columns) * pixel_floats()),
-      strip_rows_(StripRows(s_.batch, s_.output_height, s_.output_width,
-                            row_stride_ * s_.stride_height)),
-      strips_(CeilDiv(s_.output_height, strip_rows_)),
-      offsets_(OffsetsOf(strip_rows_)),
-      last_offsets_(OffsetsOf(s_.output_height - (strips_ - 1) * strip_rows_)) {
-  MakeRuns();
-}
+                ForwardStrips::WindowOf(s_, 0, s_.output_height).IsInside(s_.height, s_.width)),
+      strips_(s_, {s_.groups * row_channels(), row_channels(), tiles_.max_vectors * tiles_.lanes,
+                   in_place_}) {}
 
 void ForwardPass::Compute(const ParallelFor& parallel_for) {
   if (terms() == 2) {
@@ -96,44 +86,13 @@ void ForwardPass::Compute(const ParallelFor& parallel_for) {
   }
   parallel_for(rows_of_filters() / terms(), 2 * s_.outputs,
                [&](int64_t first, int64_t last) { PackRows(first, last); });
-  const int64_t operations = offsets_.pixels() * s_.outputs * rows_of_filters();
-  parallel_for(s_.batch * strips_, operations / tiles_.lanes, [&](int64_t first, int64_t last) {
-    const int64_t floats = in_place_ ? 0 : WindowOf(0, strip_rows_).rows * row_stride_;
+  const int64_t operations = strips_.max_pixels() * s_.outputs * rows_of_filters();
+  parallel_for(strips_.items(), operations / tiles_.lanes, [&](int64_t first, int64_t last) {
+    const int64_t floats = strips_.buffer_floats();
     const Scratch scratch{Buffer<float>(floats), Buffer<float>(zero_channel() ? floats : 0),
-                          Buffer<float>(offsets_.ScratchFloats(tiles_))};
-    for (int64_t item = first; item < last; ++item) Strip(item, scratch);
+                          Buffer<float>(strips_.scratch_floats())};
+    for (int64_t item = first; item < last; ++item) ComputeStrip(strips_.At(item), scratch);
   });
-}
-
-Window ForwardPass::WindowOf(int64_t first_row, int64_t last_row) const {
-  const int64_t rows = last_row - first_row;
-  return {first_row * s_.stride_height - s_.pad_top,
-          (rows - 1) * s_.stride_height + (s_.kernel_height - 1) * s_.dilation_height + 1,
-          -s_.pad_left,
-          (s_.output_width - 1) * s_.stride_width + (s_.kernel_width - 1) * s_.dilation_width + 1};
-}
-
-void ForwardPass::MakeRuns() {
-  for (int64_t i = 0; i < s_.kernel_height; ++i) {
-    for (int64_t j = 0; j < s_.kernel_width; ++j) {
-      const int64_t a =
-          i * s_.dilation_height * row_stride_ + j * s_.dilation_width * pixel_floats();
-      AppendRun(a, (i * s_.kernel_width + j) * row_channels(), row_channels(), &runs_);
-    }
-  }
-  FinishRuns(&runs_);
-}
-
-PixelOffsets ForwardPass::OffsetsOf(int64_t rows) const {
-  PixelOffsets offsets;
-  for (int64_t p = 0; p < rows; ++p) {
-    for (int64_t q = 0; q < s_.output_width; ++q) {
-      offsets.Add(p * s_.stride_height * row_stride_ + q * s_.stride_width * pixel_floats(),
-                  (p * s_.output_width + q) * s_.outputs);
-    }
-  }
-  offsets.Finish(tiles_);
-  return offsets;
 }
 
 // Packs the filters that meet terms [first, last), pairs or single ones.
@@ -163,33 +122,32 @@ void ForwardPass::StoreRow(int64_t row, const float* values) const {
   }
 }
 
-void ForwardPass::Strip(int64_t item, const Scratch& scratch) const {
-  const int64_t image = item / strips_, strip = item % strips_, first_row = strip * strip_rows_;
-  const int64_t last_row = std::min(first_row + strip_rows_, s_.output_height);
-  const float* a = CopyStrip(image, WindowOf(first_row, last_row), scratch);
-  const PixelOffsets& offsets = strip == strips_ - 1 ? last_offsets_ : offsets_;
-  const int64_t start = (image * s_.output_height + first_row) * s_.output_width * s_.outputs;
+void ForwardPass::ComputeStrip(const Strip& strip, const Scratch& scratch) const {
+  const float* a = CopyStrip(strip, scratch);
+  const int64_t start =
+      (strip.image * s_.output_height + strip.first_row) * s_.output_width * s_.outputs;
   for (int64_t group = 0; group < s_.groups; ++group) {
     for (const Panel& panel : panels_) {
       void* y = At(type_, y_, start + group * s_.group_outputs() + panel.first);
-      PanelOverStrip(group, panel, a + group * row_channels(), y, offsets, scratch);
+      PanelOverStrip(group, panel, a + group * row_channels(), y, strips_.OffsetsOf(strip),
+                     scratch);
     }
   }
 }
 
-// Returns where the window's first pixel is, in the inner loops' form.
-const float* ForwardPass::CopyStrip(int64_t image, const Window& window,
-                                    const Scratch& scratch) const {
-  const int64_t image_start = image * s_.height * s_.width * s_.channels;
+// Returns where the strip's first pixel is, in the inner loops' form.
+const float* ForwardPass::CopyStrip(const Strip& strip, const Scratch& scratch) const {
+  const Window window = strips_.WindowOf(strip);
+  const int64_t image_start = strip.image * s_.height * s_.width * s_.channels;
   if (in_place_) {
-    return static_cast<const float*>(x_) + image_start + window.first_row * row_stride_;
+    return static_cast<const float*>(x_) + image_start + window.first_row * strips_.row_stride();
   }
-  float* strip = scratch.strip.get();
+  float* copy = scratch.strip.get();
   CopyWindow(tiles_, type_, At(type_, x_, image_start), s_.height, s_.width, s_.channels, window,
-             strip);
-  if (terms() == 1) return strip;
-  float* pairs = zero_channel() ? scratch.pairs.get() : strip;
-  tiles_.pair(strip, centres_.get(), window.rows * window.columns, s_.groups, s_.group_channels(),
+             copy);
+  if (terms() == 1) return copy;
+  float* pairs = zero_channel() ? scratch.pairs.get() : copy;
+  tiles_.pair(copy, centres_.get(), window.rows * window.columns, s_.groups, s_.group_channels(),
               pairs);
   return pairs;
 }
@@ -202,8 +160,8 @@ void ForwardPass::PanelOverStrip(int64_t group, const Panel& panel, const float*
   job.a = a;
   job.a_offset = offsets.a();
   job.panel = packed_.get() + group * group_floats_ + panel.offset;
-  job.runs = runs_.data();
-  job.run_count = runs_.size();
+  job.runs = strips_.runs().data();
+  job.run_count = strips_.runs().size();
   job.out = direct ? static_cast<float*>(y) : scratch.out.get();
   job.out_offset = direct ? offsets.tensor() : offsets.scratch();
   job.pixels = CeilDiv(offsets.pixels(), tile) * tile;
@@ -219,7 +177,11 @@ void ForwardPass::PanelOverStrip(int64_t group, const Panel& panel, const float*
 void AdderForward(const AdderShape& shape, DataType type, const void* x, const void* filters,
                   void* y, const ParallelFor& parallel_for) {
   if (shape.batch * shape.output_height * shape.output_width == 0) return;
-  ForwardPass(shape, type, x, filters, y).Compute(parallel_for);
+  if (IsDepthwise(shape)) {
+    DepthwiseForward(shape, type, x, filters, y, parallel_for);
+  } else {
+    ForwardPass(shape, type, x, filters, y).Compute(parallel_for);
+  }
 }
 
 }  // namespace pkkd

@@ -2,24 +2,20 @@
 //
 // A gather: every element of dX is one sum over the taps that reach its pixel. Pixels of one phase
 // (h mod stride, w mod stride) are reached by the same taps, and their outputs p, q move by one
-// from pixel to pixel; so a stride needs no zeros in between. An item of work is a strip of image
-// rows: the gradients that reach it are copied, zero beyond the edges, into a float32 buffer.
+// from pixel to pixel; so a stride needs no zeros in between. The gradients that reach a strip of
+// image rows are copied, zero beyond the edges, into a float32 buffer.
 #include <algorithm>
 #include <vector>
 
 #include "custom_ops/kernels/cpu/adder.h"
 #include "custom_ops/kernels/cpu/buffer.h"
+#include "custom_ops/kernels/cpu/depthwise.h"
 #include "custom_ops/kernels/cpu/layout.h"
 #include "custom_ops/kernels/cpu/reference.h"
+#include "custom_ops/kernels/cpu/strips.h"
 
 namespace pkkd {
 namespace {
-
-struct Phase {
-  int64_t row, column;  // h mod stride_height, w mod stride_width
-  std::vector<Run> runs;
-  PixelOffsets offsets, last_offsets;  // of a strip, and of an image's last one
-};
 
 class InputGradientPass {
  public:
@@ -33,13 +29,9 @@ class InputGradientPass {
   };
 
   int64_t rows_of_filters() const { return s_.taps() * s_.group_outputs(); }
-  Window GradientsOf(int64_t first_row, int64_t last_row) const;
-  void MakePhase(int64_t row, int64_t column, int64_t* order);
-  PixelOffsets OffsetsOf(const Phase& phase, int64_t rows) const;
   void PackPanel(int64_t group, const Panel& panel) const;
-  bool IsFinite(int64_t image, int64_t first_row, int64_t last_row) const;
-  void Strip(int64_t item, const Scratch& scratch) const;
-  const float* CopyStrip(int64_t image, const Window& window, const Scratch& scratch) const;
+  void ComputeStrip(const Strip& strip, const Scratch& scratch) const;
+  const float* CopyStrip(const Strip& strip, const Scratch& scratch) const;
   void PanelOverPhase(int64_t group, const Panel& panel, const Phase& phase,
                       const PixelOffsets& offsets, const float* a, int64_t start,
                       const Scratch& scratch) const;
@@ -57,13 +49,8 @@ class InputGradientPass {
   const Buffer<float> packed_;
   const bool filters_finite_;
   const bool in_place_;  // gradients are read where they lie: float32, none beyond an edge
-  const int64_t row_stride_, strip_rows_, strips_;
-  std::vector<Phase> phases_;
-  std::vector<int64_t> tap_order_;  // of the packed filters, for each tap
+  const GradientStrips strips_;
 };
-
-// Strips begin with a whole stride, so that a phase looks the same in each.
-int64_t WholeStrides(int64_t rows, int64_t stride) { return CeilDiv(rows, stride) * stride; }
 
 InputGradientPass::InputGradientPass(const AdderShape& shape, DataType type, Slope slope,
                                      const void* x, const void* filters, const void* gradient,
@@ -80,18 +67,9 @@ InputGradientPass::InputGradientPass(const AdderShape& shape, DataType type, Slo
       group_floats_(PackedFloats(tiles_, panels_, rows_of_filters())),
       packed_(s_.groups * group_floats_),
       filters_finite_(AllFinite(type, filters, s_.taps() * s_.group_channels() * s_.outputs)),
-      in_place_(type == DataType::kFloat32 &&
-                GradientsOf(0, s_.height).IsInside(s_.output_height, s_.output_width)),
-      row_stride_((in_place_ ? s_.output_width : GradientsOf(0, 1).columns) * s_.outputs),
-      strip_rows_(WholeStrides(StripRows(s_.batch, s_.height, s_.width,
-                                         CeilDiv(row_stride_, s_.stride_height)),
-                               s_.stride_height)),
-      strips_(CeilDiv(s_.height, strip_rows_)),
-      tap_order_(s_.taps()) {
-  int64_t order = 0;
-  for (int64_t row = 0; row < s_.stride_height; ++row) {
-    for (int64_t column = 0; column < s_.stride_width; ++column) MakePhase(row, column, &order);
-  }
+      in_place_(type == DataType::kFloat32 && GradientStrips::WindowOf(s_, 0, s_.height)
+                                                  .IsInside(s_.output_height, s_.output_width)),
+      strips_(s_, {s_.outputs, s_.group_outputs(), tiles_.max_vectors * tiles_.lanes, in_place_}) {
 }
 
 void InputGradientPass::Compute(const ParallelFor& parallel_for) {
@@ -100,62 +78,15 @@ void InputGradientPass::Compute(const ParallelFor& parallel_for) {
                [&](int64_t first, int64_t last) {
                  for (int64_t i = first; i < last; ++i) PackPanel(i / panels, panels_[i % panels]);
                });
-  const int64_t operations = strip_rows_ * s_.width * s_.channels * rows_of_filters();
+  const int64_t operations = strips_.rows() * s_.width * s_.channels * rows_of_filters();
   const int64_t cost = 2 * operations / (tiles_.lanes * s_.stride_height * s_.stride_width);
-  parallel_for(s_.batch * strips_, cost, [&](int64_t first, int64_t last) {
-    int64_t panel_floats = 0;
-    for (const Phase& phase : phases_) {
-      panel_floats = std::max(panel_floats, phase.offsets.ScratchFloats(tiles_));
-    }
-    const int64_t strip_floats = in_place_ ? 0 : GradientsOf(0, strip_rows_).rows * row_stride_;
-    const Scratch scratch{Buffer<float>(strip_floats), Buffer<float>(panel_floats),
-                          Buffer<float>(panel_floats)};
-    std::fill(scratch.x.get(), scratch.x.get() + panel_floats, 0.0f);
-    for (int64_t item = first; item < last; ++item) Strip(item, scratch);
+  parallel_for(strips_.items(), cost, [&](int64_t first, int64_t last) {
+    const int64_t floats = strips_.scratch_floats();
+    const Scratch scratch{Buffer<float>(strips_.buffer_floats()), Buffer<float>(floats),
+                          Buffer<float>(floats)};
+    std::fill(scratch.x.get(), scratch.x.get() + floats, 0.0f);
+    for (int64_t item = first; item < last; ++item) ComputeStrip(strips_.At(item), scratch);
   });
-}
-
-// Every output whose window may reach the rows, as rows and columns of the gradient.
-Window InputGradientPass::GradientsOf(int64_t first_row, int64_t last_row) const {
-  const int64_t reach_rows = (s_.kernel_height - 1) * s_.dilation_height;
-  const int64_t reach_columns = (s_.kernel_width - 1) * s_.dilation_width;
-  const int64_t top = FloorDiv(first_row + s_.pad_top - reach_rows, s_.stride_height);
-  const int64_t bottom = FloorDiv(last_row - 1 + s_.pad_top, s_.stride_height);
-  const int64_t left = FloorDiv(s_.pad_left - reach_columns, s_.stride_width);
-  const int64_t right = FloorDiv(s_.width - 1 + s_.pad_left, s_.stride_width);
-  return {top, bottom - top + 1, left, right - left + 1};
-}
-
-// Taps backwards: their outputs then go forward, so that neighbouring taps join into one run.
-void InputGradientPass::MakePhase(int64_t row, int64_t column, int64_t* order) {
-  Phase phase = {row, column, {}, {}, {}};
-  for (int64_t tap = s_.taps() - 1; tap >= 0; --tap) {
-    const int64_t i = tap / s_.kernel_width, j = tap % s_.kernel_width;
-    const int64_t h = row + s_.pad_top - i * s_.dilation_height;
-    const int64_t w = column + s_.pad_left - j * s_.dilation_width;
-    if (h % s_.stride_height != 0 || w % s_.stride_width != 0) continue;
-    const int64_t a = h / s_.stride_height * row_stride_ + w / s_.stride_width * s_.outputs;
-    tap_order_[tap] = (*order)++;
-    AppendRun(a, tap_order_[tap] * s_.group_outputs(), s_.group_outputs(), &phase.runs);
-  }
-  FinishRuns(&phase.runs);
-  phase.offsets = OffsetsOf(phase, strip_rows_);
-  phase.last_offsets = OffsetsOf(phase, s_.height - (strips_ - 1) * strip_rows_);
-  phases_.push_back(std::move(phase));
-}
-
-PixelOffsets InputGradientPass::OffsetsOf(const Phase& phase, int64_t rows) const {
-  const Window gradients = GradientsOf(0, strip_rows_);
-  PixelOffsets offsets;
-  for (int64_t h = phase.row; h < rows; h += s_.stride_height) {
-    const int64_t p = h / s_.stride_height - gradients.first_row;
-    for (int64_t w = phase.column; w < s_.width; w += s_.stride_width) {
-      const int64_t q = w / s_.stride_width - gradients.first_column;
-      offsets.Add(p * row_stride_ + q * s_.outputs, (h * s_.width + w) * s_.channels);
-    }
-  }
-  offsets.Finish(tiles_);
-  return offsets;
 }
 
 void InputGradientPass::PackPanel(int64_t group, const Panel& panel) const {
@@ -169,32 +100,25 @@ void InputGradientPass::PackPanel(int64_t group, const Panel& panel) const {
                       channels.get() + c * outputs);
     }
     float* out = packed_.get() + group * group_floats_ + panel.offset +
-                 tap_order_[tap] * outputs * lanes;
+                 strips_.OrderOf(tap) * outputs * lanes;
     for (int64_t o = 0; o < outputs; ++o, out += lanes) {
       for (int64_t c = 0; c < lanes; ++c) out[c] = channels[c * outputs + o];
     }
   }
 }
 
-bool InputGradientPass::IsFinite(int64_t image, int64_t first_row, int64_t last_row) const {
-  const int64_t row_pixels = s_.width * s_.channels;
-  return filters_finite_ &&
-         AllFinite(type_, At(type_, x_, (image * s_.height + first_row) * row_pixels),
-                   (last_row - first_row) * row_pixels);
-}
-
-void InputGradientPass::Strip(int64_t item, const Scratch& scratch) const {
-  const int64_t image = item / strips_, strip = item % strips_, first_row = strip * strip_rows_;
-  const int64_t last_row = std::min(first_row + strip_rows_, s_.height);
-  if (!IsFinite(image, first_row, last_row)) {  // HT(NaN) * 0 beyond the edges would be NaN
-    AdderInputGradientReference(s_, type_, slope_, x_, filters_, gradient_, dx_, image, first_row,
-                                last_row);
+void InputGradientPass::ComputeStrip(const Strip& strip, const Scratch& scratch) const {
+  const int64_t start = (strip.image * s_.height + strip.first_row) * s_.width * s_.channels;
+  const int64_t count = (strip.end_row - strip.first_row) * s_.width * s_.channels;
+  if (!filters_finite_ || !AllFinite(type_, At(type_, x_, start), count)) {
+    // HT(NaN) * 0 beyond the edges would be NaN.
+    AdderInputGradientReference(s_, type_, slope_, x_, filters_, gradient_, dx_, strip.image,
+                                strip.first_row, strip.end_row);
     return;
   }
-  const float* a = CopyStrip(image, GradientsOf(first_row, last_row), scratch);
-  const int64_t start = (image * s_.height + first_row) * s_.width * s_.channels;
-  for (const Phase& phase : phases_) {
-    const PixelOffsets& offsets = strip == strips_ - 1 ? phase.last_offsets : phase.offsets;
+  const float* a = CopyStrip(strip, scratch);
+  for (const Phase& phase : strips_.phases()) {
+    const PixelOffsets& offsets = phase.OffsetsOf(strip);
     for (int64_t group = 0; group < s_.groups && offsets.pixels() > 0; ++group) {
       for (const Panel& panel : panels_) {
         PanelOverPhase(group, panel, phase, offsets, a + group * s_.group_outputs(),
@@ -204,13 +128,13 @@ void InputGradientPass::Strip(int64_t item, const Scratch& scratch) const {
   }
 }
 
-// Returns where the window's first gradient is.
-const float* InputGradientPass::CopyStrip(int64_t image, const Window& window,
-                                          const Scratch& scratch) const {
-  const int64_t image_start = image * s_.output_height * s_.output_width * s_.outputs;
+// Returns where the strip's first gradient is.
+const float* InputGradientPass::CopyStrip(const Strip& strip, const Scratch& scratch) const {
+  const Window window = strips_.WindowOf(strip);
+  const int64_t image_start = strip.image * s_.output_height * s_.output_width * s_.outputs;
   if (in_place_) {
-    return static_cast<const float*>(gradient_) + image_start + window.first_row * row_stride_ +
-           window.first_column * s_.outputs;
+    return static_cast<const float*>(gradient_) + image_start +
+           window.first_row * strips_.row_stride() + window.first_column * s_.outputs;
   }
   CopyWindow(tiles_, type_, At(type_, gradient_, image_start), s_.output_height, s_.output_width,
              s_.outputs, window, scratch.strip.get());
@@ -249,7 +173,11 @@ void AdderInputGradient(const AdderShape& shape, DataType type, Slope slope, con
                         const void* filters, const void* gradient, void* dx,
                         const ParallelFor& parallel_for) {
   if (shape.batch * shape.height * shape.width == 0) return;
-  InputGradientPass(shape, type, slope, x, filters, gradient, dx).Compute(parallel_for);
+  if (IsDepthwise(shape)) {
+    DepthwiseInputGradient(shape, type, slope, x, filters, gradient, dx, parallel_for);
+  } else {
+    InputGradientPass(shape, type, slope, x, filters, gradient, dx).Compute(parallel_for);
+  }
 }
 
 }  // namespace pkkd

@@ -7,10 +7,7 @@ namespace pkkd {
 namespace {
 
 constexpr int64_t kTermsPerFlush = 256;
-constexpr int64_t kStripFloats = 64 * 1024;  // 256 KiB
-constexpr int64_t kMinPixels = 32;
 constexpr int64_t kMaxTilePixels = 16;
-constexpr int64_t kWantedItems = 16;
 
 // An exponent of all ones means infinity or NaN.
 template <typename Word>
@@ -78,28 +75,13 @@ AdderShape Flattened(const AdderShape& shape) {
   return flat;
 }
 
-int64_t StripRows(int64_t images, int64_t rows, int64_t columns, int64_t row_floats) {
-  int64_t strip = std::clamp<int64_t>(kStripFloats / row_floats, 1, rows);
-  while (strip > 1 && images * CeilDiv(rows, strip) < kWantedItems &&
-         strip * columns > kMinPixels) {
-    strip = CeilDiv(strip, 2);
-  }
-  return strip;
-}
-
-void PixelOffsets::Finish(const Tiles& tiles) {
+void PixelOffsets::Finish(int64_t scratch_floats) {
   pixels_ = a_.size();
   if (pixels_ == 0) return;
-  for (int64_t pixel = 0; pixel < pixels_; ++pixel) {
-    scratch_.push_back(pixel * tiles.max_vectors * tiles.lanes);
-  }
+  for (int64_t pixel = 0; pixel < pixels_; ++pixel) scratch_.push_back(pixel * scratch_floats);
   for (std::vector<int64_t>* offsets : {&a_, &tensor_, &scratch_}) {
     offsets->resize(pixels_ + kMaxTilePixels, offsets->back());
   }
-}
-
-int64_t PixelOffsets::ScratchFloats(const Tiles& tiles) const {
-  return pixels_ * tiles.max_vectors * tiles.lanes;
 }
 
 void CopyWindow(const Tiles& tiles, DataType type, const void* image, int64_t height,

@@ -29,10 +29,6 @@ void FinishRuns(std::vector<Run>* runs);
 // A 1x1 window that moves by single pixels over unpadded images sees one long column of pixels.
 AdderShape Flattened(const AdderShape& shape);
 
-// Rows of output computed at a time: as many as keep the strip in the second-level cache and leave
-// some work for every thread. `row_floats`: scratch floats an output row needs.
-int64_t StripRows(int64_t images, int64_t rows, int64_t columns, int64_t row_floats);
-
 // Where the pixels of a strip lie, as offsets from its first one. The last tile of pixels may be
 // ragged: Finish fills it with the last pixel again.
 class PixelOffsets {
@@ -41,13 +37,12 @@ class PixelOffsets {
     a_.push_back(a);
     tensor_.push_back(tensor);
   }
-  void Finish(const Tiles& tiles);
+  void Finish(int64_t scratch_floats);  // of one pixel
 
   int64_t pixels() const { return pixels_; }
   const int64_t* a() const { return a_.data(); }            // image side of the inner loops
   const int64_t* tensor() const { return tensor_.data(); }  // y, or x and dx
-  const int64_t* scratch() const { return scratch_.data(); }  // dense rows of a panel
-  int64_t ScratchFloats(const Tiles& tiles) const;
+  const int64_t* scratch() const { return scratch_.data(); }  // a buffer of such pixels
 
  private:
   std::vector<int64_t> a_, tensor_, scratch_;

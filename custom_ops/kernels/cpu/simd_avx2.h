@@ -28,12 +28,16 @@ inline Vector Subtract(int, Vector a, Vector b, const Constants& k) {
   return _mm256_fmsub_ps(a, k.one, b);
 }
 
+inline Vector AbsDifference(Vector x, Vector f, const Constants& k) {
+  return _mm256_and_ps(Subtract(0, x, f, k), k.magnitude);
+}
+
 constexpr int kTerms = 1;  // of the forward pass at a time
 using Terms = Vector;
 inline Terms LoadTerms(const float* x) { return Broadcast(x); }
 
 inline Vector AddDistance(Vector sum, Terms x, const Vector* f, int, const Constants& k) {
-  return Add(sum, _mm256_and_ps(Subtract(0, x, *f, k), k.magnitude));
+  return Add(sum, AbsDifference(x, *f, k));
 }
 
 // z clamped to [-1, 1].

@@ -31,6 +31,10 @@ inline Vector Subtract(int i, Vector a, Vector b, const Constants& k) {
   return i % 2 == 0 ? _mm512_sub_ps(a, b) : SubtractByMultiplying(a, b, k);
 }
 
+inline Vector AbsDifference(Vector x, Vector f, const Constants& k) {
+  return _mm512_abs_ps(SubtractByMultiplying(x, f, k));
+}
+
 // Terms of the forward pass taken at a time: two (pairs.h), |a| + |b| = max(|a + b|, |a - b|). The
 // sums and differences of x and of f are known beforehand, so two subtractions, one larger
 // magnitude and one sum are left.

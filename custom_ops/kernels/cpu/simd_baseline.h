@@ -58,16 +58,20 @@ inline Vector Add(Vector a, Vector b) { return a + b; }
 inline Vector Negate(Vector a) { return Zero() - a; }
 inline Vector Subtract(int, Vector a, Vector b, const Constants&) { return a - b; }
 
+inline Vector AbsDifference(Vector x, Vector f, const Constants&) {
+#ifdef __aarch64__
+  return vabdq_f32(x, f);
+#else
+  return Magnitude(x - f);
+#endif
+}
+
 constexpr int kTerms = 1;  // of the forward pass at a time
 using Terms = Vector;
 inline Terms LoadTerms(const float* x) { return Broadcast(x); }
 
-inline Vector AddDistance(Vector sum, Terms x, const Vector* f, int, const Constants&) {
-#ifdef __aarch64__
-  return sum + vabdq_f32(x, *f);
-#else
-  return sum + Magnitude(x - *f);
-#endif
+inline Vector AddDistance(Vector sum, Terms x, const Vector* f, int, const Constants& k) {
+  return Add(sum, AbsDifference(x, *f, k));
 }
 
 // z clamped to [-1, 1].

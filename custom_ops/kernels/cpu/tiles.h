@@ -28,7 +28,8 @@ struct PanelJob {
   const float* x;  // input gradient only: X at out_offset, a whole panel row readable
   float* out;      // a whole panel row is written
   const int64_t* out_offset;
-  int64_t pixels;  // a multiple of the tile's pixels
+  int64_t pixels;    // a multiple of the tile's pixels
+  int64_t channels;  // depthwise only: of a row of `a`, `panel`, `x` and `out`, whole vectors
 };
 
 struct Tiles {
@@ -40,6 +41,10 @@ struct Tiles {
   void (*forward[2])(const PanelJob& job);
   int64_t gradient_pixels[2];
   void (*gradient[2][2])(const PanelJob& job);  // [slope][vectors - 1]
+  // Depthwise: channel c of a pixel meets channel c of the filters.
+  int64_t depthwise_pixels;
+  void (*depthwise_forward)(const PanelJob& job);
+  void (*depthwise_gradient[2])(const PanelJob& job);  // [slope]
   // Null, or the forward pass takes its terms in pairs (pairs.h): `a` and the panel then hold sums
   // and differences, and this makes them from `pixels` of (groups, channels), channels padded to
   // an even number. In place if it is even.
