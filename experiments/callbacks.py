@@ -94,7 +94,7 @@ class History(keras.callbacks.Callback):
         row = {"epoch": epoch + 1, **(logs or {}), "learning_rate": self._learning_rate()}
         row |= {"seconds": seconds, "images_per_second": rate}
         self.epochs.add([{k: _plain(v) for k, v in row.items()}])
-        place = {"epoch": epoch + 1, "step": int(self.model.optimizer.iterations)}
+        place = {"epoch": epoch + 1, "step": _steps_done(self.model)}
         statistics = self.model.layer_statistics()
         self.layers.add([{**place, "layer": name, **s} for name, s in statistics.items()])
         if self.verbose:
@@ -113,11 +113,15 @@ class StopOnNaN(keras.callbacks.Callback):
         bad = {k: float(v) for k, v in (logs or {}).items() if not math.isfinite(float(v))}
         if bad:
             values = ", ".join(f"{name}={value}" for name, value in bad.items())
-            step = int(self.model.optimizer.iterations)
+            step = _steps_done(self.model)
             raise RunError(
                 "Losses must stay finite; lower --learning_rate or --beta and --resume from the "
                 f"last checkpoint. Received: {values} at step {step}"
             )
+
+
+def _steps_done(model: Any) -> int:
+    return int(keras.ops.convert_to_numpy(model.optimizer.iterations))
 
 
 def _plain(value: Any) -> float | int:

@@ -24,9 +24,10 @@ class Position(NamedTuple):
 class Checkpoints:
     """Saves and restores the whole training state in `folder`.
 
-    A checkpoint is two files: `NAME.weights.h5` (both networks, both optimizers, the feature
-    loss's state) and `NAME.json` (position, identity of the run, SHA-256 of the first). The JSON
-    file is written last and by renaming, so a checkpoint that has one is complete.
+    A checkpoint is two files: `NAME.keras` (both networks, both optimizers, the feature loss's
+    state; `keras.models.load_model` reads it too) and `NAME.json` (position, identity of the run,
+    SHA-256 of the first). The JSON file is written last and by renaming, so a checkpoint that has
+    one is complete.
 
     Args:
         folder: where the files go; created at the first save.
@@ -40,19 +41,25 @@ class Checkpoints:
         """Writes the state, then forgets all but the newest checkpoints.
 
         Raises:
-            OSError: disk full or not writable; earlier checkpoints are untouched.
+            RunError: disk full or not writable; earlier checkpoints are untouched.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
         name = f"epoch_{position.epoch:05d}_step_{position.step:07d}"
-        weights = self.folder / f"{name}.weights.h5"
-        partial = self.folder / f"partial_{name}.weights.h5"
+        state = self.folder / f"{name}.keras"
+        partial = self.folder / f"partial_{name}.keras"
         try:
-            model.save_weights(partial)
+            # Not save_weights: its HDF5 library ends the process when the disk is full.
+            model.save(partial)
             _sync(partial)
             record = {**position._asdict(), "identity": self.identity, "sha256": _digest(partial)}
-            os.replace(partial, weights)
+            os.replace(partial, state)
             text = json.dumps(record, indent=2, sort_keys=True)
             write_files(self.folder, {f"{name}.json": text.encode()})
+        except OSError as error:
+            raise RunError(
+                "The state must be written after every epoch; earlier checkpoints are intact, "
+                f"--resume goes on from the last. Received: {error}, writing to {self.folder}"
+            ) from error
         finally:
             partial.unlink(missing_ok=True)
         self._forget()
@@ -67,14 +74,14 @@ class Checkpoints:
         if newest is None:
             return None
         record = _read_json(newest)
-        weights = _weights_of(newest)
+        state = _state_of(newest)
         self._check_identity(newest, record)
-        if not weights.is_file() or _digest(weights) != record.get("sha256"):
+        if not state.is_file() or _digest(state) != record.get("sha256"):
             raise RunError(
                 "A checkpoint must hold exactly what was written. It is damaged; delete its .json "
-                f"file to go on from the one before. Received: {weights}"
+                f"file to go on from the one before. Received: {state}"
             )
-        model.load_weights(weights)
+        model.load_weights(state)
         return Position(record["epoch"], record["step"])
 
     def newest(self) -> Path | None:
@@ -96,11 +103,11 @@ class Checkpoints:
     def _forget(self) -> None:
         for path in sorted(self.folder.glob("epoch_*.json"))[:-KEEP]:
             path.unlink()
-            _weights_of(path).unlink(missing_ok=True)
+            _state_of(path).unlink(missing_ok=True)
 
 
-def _weights_of(path: Path) -> Path:
-    return path.with_name(path.stem + ".weights.h5")
+def _state_of(path: Path) -> Path:
+    return path.with_suffix(".keras")
 
 
 def _digest(path: Path) -> str:

@@ -119,7 +119,7 @@ def test_sigterm_saves_in_the_middle_of_an_epoch(whole, options, tmp_path):
 def test_damaged_checkpoint_is_refused_and_kept(whole, options, tmp_path):
     folder = copy(whole, tmp_path)
     path = Checkpoints(folder / "checkpoints", {}).newest()
-    data = path.with_name(path.stem + ".weights.h5")
+    data = path.with_suffix(".keras")
     content = data.read_bytes()
     data.write_bytes(content[: len(content) // 2])
     with pytest.raises(RunError, match="It is damaged; delete its .json"):
@@ -186,8 +186,8 @@ def test_full_disk_leaves_earlier_checkpoints(tmp_path, monkeypatch):
         path.write_bytes(b"half")
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(model, "save_weights", full)
-    with pytest.raises(OSError, match="No space left"):
+    monkeypatch.setattr(model, "save", full)
+    with pytest.raises(RunError, match="checkpoints are intact.*No space left"):
         checkpoints.save(model, Position(2, 0))
     assert checkpoints.restore(model) == Position(1, 0)
     assert len(list(tmp_path.iterdir())) == 2
@@ -199,9 +199,7 @@ def test_only_the_newest_checkpoints_are_kept(tmp_path):
     for epoch in range(1, 5):
         checkpoints.save(model, Position(epoch, 0))
     names = sorted(p.name for p in tmp_path.iterdir())
-    assert names == [
-        f"epoch_0000{e}_step_0000000.{x}" for e in (3, 4) for x in ("json", "weights.h5")
-    ]
+    assert names == [f"epoch_0000{e}_step_0000000.{x}" for e in (3, 4) for x in ("json", "keras")]
 
 
 def copy(folder, tmp_path):
