@@ -41,7 +41,8 @@ class PKKD(keras.Model):
     `model.student`, the plain network; kernels and alignment stay behind.
 
     `compile`, `fit`, `evaluate`, callbacks, `.keras` saving and loading (both optimizers' state
-    included) and `tf.distribute` strategies work as for every Keras model. Inputs are images and
+    included) and `tf.distribute` strategies work as for every Keras model; the statistics of the
+    batch that features are normalised with are each replica's own. Inputs are images and
     labels: class numbers (N,) or probabilities (N, classes). Logs: `loss`, `accuracy`,
     `ce_loss`; with a teacher `kd_loss`, `teacher_loss`, `teacher_accuracy`; with features
     `feature_loss`, `beta`, `feature_share`, `effective_rank`, `exponent`; `filter_rms`. The parts
