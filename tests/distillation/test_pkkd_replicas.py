@@ -10,7 +10,6 @@ import contextlib
 
 import numpy as np
 import pytest
-import tensorflow as tf
 from tiny_networks import compiled, fit
 
 
@@ -31,13 +30,6 @@ def test_two_replicas_train_as_one_device_does(two_replicas):
             np.testing.assert_allclose(a, b, rtol=1e-6, atol=1e-6)
     for name in set(expected) - {"filter_rms"}:
         np.testing.assert_allclose(logs[name], expected[name], rtol=1e-5, err_msg=name)
-
-
-@pytest.fixture
-def two_replicas():
-    """Sums without collectives: those of a second strategy in the process clash with a first's."""
-    devices = ["CPU:0", "CPU:1"]
-    return tf.distribute.MirroredStrategy(devices, tf.distribute.ReductionToOneDevice())
 
 
 @pytest.mark.slow
