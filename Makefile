@@ -11,7 +11,7 @@ demo: $(INSTALLED)
 	$(RUN) -m experiments.digits
 
 test: $(INSTALLED)
-	$(RUN) -m pytest
+	$(RUN) -m pytest -n 2 --dist loadfile
 
 test-slow: $(INSTALLED)
 	$(RUN) -m pytest -m slow

@@ -75,6 +75,6 @@ setup(
     extras_require={
         "gpu": [f"tensorflow[and-cuda]{TENSORFLOW}"],
         "tfmot": ["tensorflow-model-optimization>=0.8.1,<0.9", "tf-keras>=2.21,<2.22"],
-        "dev": ["pytest>=8", "ruff>=0.14", "mypy>=1.15", "pillow"],
+        "dev": ["pytest>=8", "pytest-xdist>=3.6", "ruff>=0.14", "mypy>=1.15", "pillow"],
     },
 )
