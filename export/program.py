@@ -34,11 +34,12 @@ def run(main: Callable[[], Any]) -> None:
     app.run(guarded)
 
 
-def load_network(path: str | os.PathLike) -> keras.Model:
+def load_network(path: str | os.PathLike, flag: str = "--model") -> keras.Model:
     """Loads a network from a `.keras` file to run it in float32, whatever it was trained in.
 
     Args:
         path: the file, as `student.keras` of a run.
+        flag: what an error calls it.
 
     Returns:
         A built `keras.Model` that maps one batch of images (N, H, W, C) to one output; the state
@@ -52,28 +53,27 @@ def load_network(path: str | os.PathLike) -> keras.Model:
         (None, 10)
     """
     if not os.path.isfile(path) or not str(path).endswith(".keras"):
-        raise ExportError(f"--model must be an existing .keras file. Received: model='{path}'")
+        raise ExportError(f"{flag} must be an existing .keras file. Received: '{path}'")
     try:
         model = keras.models.load_model(path, compile=False)
     except (ValueError, TypeError, KeyError, OSError, zipfile.BadZipFile) as error:
         reason = str(error).strip().splitlines() or [type(error).__name__]
         raise ExportError(
-            "--model must be a network that Keras saved whole. "
-            f"Received: model='{path}', {reason[0]}"
+            f"{flag} must be a network that Keras saved whole. Received: '{path}', {reason[0]}"
         ) from error
-    _check_network(model, path)
+    _check_network(model, path, flag)
     for layer in model._flatten_layers():
         layer.dtype_policy = "float32"
     return model
 
 
-def _check_network(model: Any, path: str | os.PathLike) -> None:
+def _check_network(model: Any, path: str | os.PathLike, flag: str) -> None:
     """One batch of images in, one tensor out, sizes known since it was built."""
     inputs = getattr(model, "inputs", None) or []
     outputs = getattr(model, "outputs", None) or []
     if len(inputs) != 1 or len(outputs) != 1 or len(inputs[0].shape) != 4:
         raise ExportError(
-            "--model must map one batch of images (N, H, W, C) to one output; of a distilled run "
-            f"take student.keras. Received: model='{path}', type={type(model).__name__}, "
+            f"{flag} must map one batch of images (N, H, W, C) to one output; of a distilled run "
+            f"take student.keras. Received: '{path}', type={type(model).__name__}, "
             f"inputs={[x.shape for x in inputs]}, outputs={[y.shape for y in outputs]}"
         )

@@ -28,7 +28,8 @@ def main() -> None:
     options = flags.FLAGS
     bits = _bits(options.bits)
     constants = read_constants(options.constants) if options.constants else HOROWITZ
-    loaded = {f: program.load_network(f) for f in (options.compare, options.model) if f}
+    flagged = {options.compare: "--compare", options.model: "--model"}
+    loaded = {file: program.load_network(file, flag) for file, flag in flagged.items() if file}
     files = _names(loaded)
     models = {name: loaded[file] for name, file in files.items()}
     networks = {}

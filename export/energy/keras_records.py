@@ -67,7 +67,11 @@ def keras_records(model: keras.Model) -> list[LayerRecord]:
 
 
 def _leaves(layer: Any) -> Iterator[Any]:
-    inner = list(layer._flatten_layers(include_self=False, recursive=False))
+    """The layers that hold no others, in the order of `count_operations`."""
+    if isinstance(layer, keras.Model):
+        inner = layer.layers
+    else:
+        inner = list(layer._flatten_layers(include_self=False, recursive=False))
     if not inner:
         yield layer
     for child in inner:
