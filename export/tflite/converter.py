@@ -1,0 +1,69 @@
+"""From a Keras network to the bytes of a `.tflite` file."""
+
+import keras
+import tensorflow as tf
+
+from export.program import ExportError
+from export.tflite.fusion import fuse
+from export.tflite.responses import custom, portable
+from export.tflite.stand_ins import with_response
+
+FORMATS = ("portable", "custom_op")
+
+
+def convert(model: keras.Model, format: str) -> bytes:
+    """Converts a network to TFLite, float32, for any number of images.
+
+    Args:
+        model: a functional or sequential network (N, H, W, C) -> one output, in float32.
+        format: `"portable"`, builtin operators only, or `"custom_op"`, one operator AdderConv2D a
+            layer with what follows it fused in (see `export.tflite.fusion`).
+
+    Returns:
+        Bytes of the `.tflite` file.
+
+    Raises:
+        ValueError: the format is unknown.
+        ExportError: the network holds something that TFLite cannot.
+
+    Example:
+        >>> data = convert(pkkd_tf.models.build("digits_resnet"), "portable")
+    """
+    if format not in FORMATS:
+        raise ValueError(f"`format` must be one of {FORMATS}. Received: format={format!r}")
+    stand_in = with_response(model, portable if format == "portable" else custom)
+    data = _convert(stand_in, allow_custom_ops=format == "custom_op")
+    return data if format == "portable" else fuse(data)
+
+
+def _convert(model: keras.Model, allow_custom_ops: bool) -> bytes:
+    shape = [None, *model.inputs[0].shape[1:]]
+    trained = [variable.numpy() for variable in model.trainable_variables]
+    other = [variable.numpy() for variable in model.non_trainable_variables]
+
+    @tf.function(input_signature=[tf.TensorSpec(shape, tf.float32, "images")], autograph=False)
+    def network(images: tf.Tensor) -> dict[str, tf.Tensor]:
+        weights = ([tf.constant(value) for value in group] for group in (trained, other))
+        logits, _ = model.stateless_call(*weights, images, training=False)
+        return {"logits": logits}
+
+    # With an object to hold it, the network goes through a SavedModel, which keeps the function
+    # of the custom operator whole.
+    holder = tf.Module()
+    holder.network = network
+    converter = tf.lite.TFLiteConverter.from_concrete_functions(
+        [network.get_concrete_function()], holder
+    )
+    converter.allow_custom_ops = allow_custom_ops
+    try:
+        return converter.convert()
+    except Exception as error:  # the converter raises its own types, and bare ones
+        raise ExportError(
+            "Every layer of the network must be one that TFLite knows. "
+            f"Received: {_first_line(error)}"
+        ) from error
+
+
+def _first_line(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__

@@ -1,0 +1,104 @@
+"""Writes a `.tflite` file whose outputs were compared with the network's."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+
+from custom_ops import build_delegate
+from export import program, writing
+from export.program import ExportError
+from export.saved_model import TOLERANCE, UNKNOWN_SIZE
+from export.tflite.converter import convert
+from export.tflite.graph import Graph
+from export.tflite.interpreters import Network
+
+IDENTIFIER = b"TFL3"  # at byte 4 of every .tflite file
+
+
+def export_tflite(
+    model_path: str | os.PathLike,
+    output: str | os.PathLike,
+    format: str = "portable",
+    delegate: str | os.PathLike | None = None,
+    overwrite: bool = False,
+) -> dict[str, Any]:
+    """Converts a network, runs the result beside the network, and writes it if they agree.
+
+    Args:
+        model_path: a `.keras` file.
+        output: the file to write; complete or not there at all.
+        format: `"portable"` (builtin operators, any interpreter) or `"custom_op"` (one operator
+            AdderConv2D a layer, computed by the delegate).
+        delegate: library that computes AdderConv2D; None: where `custom_ops.build_delegate` puts
+            it. Not used for `"portable"`.
+        overwrite: replace a `.tflite` file at `output`.
+
+    Returns:
+        dict with `difference` (the largest, relative to the largest output), `bytes`, `operators`
+        (name -> number) and `alive` (whether the outputs depend on the image at all: an untrained
+        network's need not, and then the comparison says little).
+
+    Raises:
+        ValueError: the format is unknown.
+        ExportError: the model cannot be read or converted, `output` is taken, there is no
+            delegate, or outputs differ by more than 1e-4 (nothing is written then).
+
+    Example:
+        >>> export_tflite("student.keras", "student.tflite")["difference"]
+        2.1e-07
+    """
+    output = writing.check_free(output, overwrite, _is_tflite)
+    library = _find_delegate(delegate) if format == "custom_op" else None
+    model = program.load_network(model_path)
+    data = convert(model, format)
+    report = _compare(model, data, library)
+    writing.write_files(output.parent, {output.name: data})
+    graph = Graph(data)
+    names = [graph.name(operator) for operator in graph.operators]
+    operators = {name: names.count(name) for name in sorted(set(names))}
+    return {**report, "bytes": len(data), "operators": operators}
+
+
+def _find_delegate(path: str | os.PathLike | None) -> Path:
+    path = Path(path or build_delegate.LIBRARY)
+    if not path.is_file():
+        raise ExportError(
+            "The custom operator is checked with its delegate: run python -m "
+            f"custom_ops.build_delegate. Received: delegate='{path}', which does not exist"
+        )
+    return path
+
+
+def _compare(model: keras.Model, data: bytes, delegate: Path | None) -> dict[str, Any]:
+    """Runs the file and the network layer by layer, on one image and on three."""
+    shape = tuple(size or UNKNOWN_SIZE for size in model.inputs[0].shape[1:])
+    images = np.random.default_rng(0).standard_normal((4, *shape)).astype("float32")
+    exported = Network(data, delegate)
+    pairs = [
+        (exported(batch), np.asarray(model(batch, training=False)))
+        for batch in (images[:1], images[1:])
+    ]
+    difference = max(float(_difference(actual, expected)) for actual, expected in pairs)
+    if not difference <= TOLERANCE:  # also where it is not a number
+        raise ExportError(
+            "The .tflite file must give the network's outputs; it was not written. Received: "
+            f"relative difference {difference:.3g} of at most {TOLERANCE:g}"
+        )
+    outputs = np.concatenate([expected for _, expected in pairs])
+    return {"difference": difference, "alive": bool((outputs != outputs[0]).any())}
+
+
+def _difference(actual: np.ndarray, expected: np.ndarray) -> float:
+    if actual.shape != expected.shape:
+        return np.inf
+    return np.abs(actual - expected).max() / max(np.abs(expected).max(), 1e-30)
+
+
+def _is_tflite(path: Path) -> bool:
+    if not path.is_file():
+        return False
+    with open(path, "rb") as file:
+        return file.read(8)[4:] == IDENTIFIER

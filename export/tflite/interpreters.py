@@ -1,0 +1,107 @@
+"""TFLite's interpreter, for a batch of any size: LiteRT's where it is installed, else TF's."""
+
+import contextlib
+import ctypes
+import os
+import warnings
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from export.program import ExportError
+
+
+def interpreter_module() -> Any:
+    """The module that has `Interpreter` and `load_delegate`."""
+    try:
+        from ai_edge_litert import interpreter
+    except ImportError:
+        from tensorflow.lite.python import interpreter
+    return interpreter
+
+
+def load_delegate(path: str | os.PathLike, options: dict[str, str] | None = None) -> Any:
+    """Loads an external delegate.
+
+    Args:
+        path: the library.
+        options: what it is given, names and values.
+
+    Returns:
+        A delegate for the `experimental_delegates` of an interpreter.
+
+    Raises:
+        ExportError: it is no library, or refuses.
+    """
+    path = os.path.abspath(path)
+    try:
+        ctypes.CDLL(path)  # says why it cannot be loaded; the loader of TFLite does not
+        return interpreter_module().load_delegate(path, options)
+    except (ValueError, OSError) as error:
+        raise ExportError(
+            "An external delegate must be a library that TFLite can load. "
+            f"Received: delegate='{path}', options={options}, {str(error).strip()}"
+        ) from error
+
+
+class Network:
+    """A `.tflite` model with one input and one output, for batches of any size.
+
+    Args:
+        data: bytes of a `.tflite` file.
+        delegate: library of an external delegate, or None.
+        num_threads: threads the interpreter may use.
+        options: of the delegate.
+
+    Raises:
+        ExportError: the model or the delegate is refused.
+
+    Example:
+        >>> Network(pathlib.Path("r20.tflite").read_bytes())(images).shape
+        (4, 10)
+    """
+
+    def __init__(
+        self,
+        data: bytes,
+        delegate: str | os.PathLike | None = None,
+        num_threads: int = 1,
+        options: dict[str, str] | None = None,
+    ):
+        self._delegate = delegate
+        delegates = [] if delegate is None else [load_delegate(delegate, options)]
+        with self._explained(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # TensorFlow's says that LiteRT is to be preferred
+            self.interpreter = interpreter_module().Interpreter(
+                model_content=data, num_threads=num_threads, experimental_delegates=delegates
+            )
+        self.input = self.interpreter.get_input_details()[0]
+        self.output = self.interpreter.get_output_details()[0]
+
+    def set_input(self, batch: np.ndarray) -> None:
+        """Gives the interpreter its input, in a shape that may differ from the last one."""
+        with self._explained():
+            self.interpreter.resize_tensor_input(self.input["index"], batch.shape)
+            self.interpreter.allocate_tensors()
+            self.interpreter.set_tensor(self.input["index"], batch)
+
+    def invoke(self) -> None:
+        """Computes the output from the input."""
+        self.interpreter.invoke()
+
+    def __call__(self, batch: np.ndarray) -> np.ndarray:
+        """The output for `batch`."""
+        self.set_input(batch)
+        self.invoke()
+        return self.interpreter.get_tensor(self.output["index"])
+
+    @contextlib.contextmanager
+    def _explained(self) -> Iterator[None]:
+        try:
+            yield
+        except (ValueError, RuntimeError) as error:
+            raise ExportError(
+                "The model must be one that the interpreter takes; AdderConv2D needs its delegate. "
+                f"Received: delegate={self._delegate}, {str(error).strip()}"
+            ) from error

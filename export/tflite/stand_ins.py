@@ -1,0 +1,86 @@
+"""A network whose adder layers respond in another form, everything else as it was."""
+
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from export.program import ExportError
+from export.tflite.responses import Response
+from pkkd_tf.layers import AdderConv2D, AdderDense, AdderDepthwiseConv2D, common
+from pkkd_tf.ops.geometry import make_geometry
+
+ADDER_LAYERS = (AdderConv2D, AdderDepthwiseConv2D, AdderDense)
+
+
+def with_response(model: keras.Model, response: Response) -> keras.Model:
+    """Copies a network; its adder layers compute their response by `response`.
+
+    Args:
+        model: a functional or sequential network, built.
+        response: function of images, filters and geometry, as `export.tflite.responses.portable`.
+
+    Returns:
+        A `keras.Model` with the weights of `model`.
+
+    Raises:
+        ExportError: the network is of another kind, which Keras cannot copy.
+    """
+
+    def copy(layer: keras.layers.Layer) -> keras.layers.Layer:
+        kind = _stand_in(type(layer), response) if isinstance(layer, ADDER_LAYERS) else type(layer)
+        return kind.from_config(layer.get_config())
+
+    try:
+        copied = keras.models.clone_model(model, clone_function=copy, recursive=True)
+    except ValueError as error:
+        raise ExportError(
+            "The network must be functional or sequential, so that its layers can be exchanged. "
+            f"Received: {type(model).__name__}, {str(error).splitlines()[0]}"
+        ) from error
+    copied.set_weights(model.get_weights())
+    return copied
+
+
+def _stand_in(layer_class: type, response: Response) -> type:
+    respond = {AdderDense: _dense, AdderDepthwiseConv2D: _depthwise, AdderConv2D: _conv}
+    method = next(m for kind, m in respond.items() if issubclass(layer_class, kind))
+
+    def call(self: Any, inputs: Any, training: Any = None) -> Any:
+        del training
+        return common.finish(self, method(self, inputs, response))
+
+    return type(layer_class.__name__, (layer_class,), {"call": call})
+
+
+def _dense(layer: AdderDense, inputs: tf.Tensor, response: Response) -> tf.Tensor:
+    shape = [-1 if size is None else size for size in inputs.shape]
+    if shape[1:].count(-1):
+        raise ExportError(
+            "AdderDense is exported for inputs of a known shape, except the batch. "
+            f"Received: layer={layer.name!r}, input shape={inputs.shape}"
+        )
+    size = shape[-1]
+    filters = keras.ops.reshape(layer.kernel, (1, 1, size, layer.units))
+    outputs = response(
+        tf.reshape(inputs, [-1, 1, 1, size]), filters, make_geometry(1, "VALID", 1, 1)
+    )
+    return tf.reshape(outputs, [*shape[:-1], layer.units])
+
+
+def _depthwise(layer: AdderDepthwiseConv2D, inputs: Any, response: Response) -> tf.Tensor:
+    kh, kw, channels, multiplier = layer.kernel.shape
+    filters = keras.ops.reshape(layer.kernel, (kh, kw, 1, channels * multiplier))
+    return _images(layer, inputs, filters, channels, response)
+
+
+def _conv(layer: AdderConv2D, inputs: Any, response: Response) -> tf.Tensor:
+    return _images(layer, inputs, keras.ops.convert_to_tensor(layer.kernel), layer.groups, response)
+
+
+def _images(layer: Any, inputs: Any, filters: Any, groups: int, response: Response) -> tf.Tensor:
+    channels_first = layer.data_format == "channels_first"
+    inputs = tf.transpose(inputs, [0, 2, 3, 1]) if channels_first else inputs
+    geometry = make_geometry(layer.strides, layer.padding.upper(), layer.dilation_rate, groups)
+    outputs = response(inputs, filters, geometry)
+    return tf.transpose(outputs, [0, 3, 1, 2]) if channels_first else outputs
