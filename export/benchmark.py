@@ -1,0 +1,238 @@
+r"""Times `.tflite` models, with the flags and the figures of TFLite's own benchmark tool.
+
+    python -m export.benchmark --graph=r20.tflite
+    python -m export.benchmark --graph=r20_custom.tflite \
+        --external_delegate_path=custom_ops/tflite/libadder_delegate.so --compare=cnn.tflite
+
+Where the tool `benchmark_model` is on the PATH, it measures; else the interpreter installed here
+does, from Python (about a microsecond a run). With `--compare` models take turns, run by run, in
+this process, so that whatever else the machine does falls on both alike; the ratio is the median
+of one by the median of the other. The delegate is given to every model; one without its operator
+ignores it. Inputs are random.
+"""
+
+import dataclasses
+import gc
+import resource
+import shutil
+import subprocess
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from absl import flags
+
+from export import program
+from export.program import ExportError
+from export.tflite.interpreters import Network
+
+TOOL = "benchmark_model"
+
+
+@dataclasses.dataclass
+class Timing:
+    """What one model took, in microseconds, and what it left in memory, in megabytes.
+
+    Attributes:
+        graph: the file.
+        init: reading the model, the delegate, and all memory.
+        first: the first inference.
+        warmup: average of the warm-up runs, the first one among them.
+        runs: every run that counts.
+        memory: growth of the process' peak from before the model to after its first inference.
+    """
+
+    graph: str
+    init: float
+    first: float
+    warmup: float
+    runs: np.ndarray
+    memory: float
+
+    def lines(self) -> list[str]:
+        """The figures, as the benchmark tool writes them; p95 is the 95th percentile."""
+        runs = self.runs
+        statistics = {
+            "count": len(runs),
+            "first": f"{runs[0]:.0f}",
+            "curr": f"{runs[-1]:.0f}",
+            "min": f"{runs.min():.0f}",
+            "max": f"{runs.max():.0f}",
+            "avg": f"{runs.mean():.1f}",
+            "std": f"{runs.std():.0f}",
+            "median": f"{np.median(runs):.0f}",
+            "p95": f"{np.percentile(runs, 95):.0f}",
+        }
+        return [
+            f"Graph: [{self.graph}]",
+            " ".join(f"{name}={value}" for name, value in statistics.items()),
+            f"Inference timings in us: Init: {self.init:.0f}, First inference: {self.first:.0f}, "
+            f"Warmup (avg): {self.warmup:.1f}, Inference (avg): {runs.mean():.1f}",
+            f"Peak memory footprint growth (MB): {self.memory:.2f}",
+        ]
+
+
+def measure(
+    graphs: Sequence[str],
+    delegate: str | None = None,
+    num_threads: int = 1,
+    num_runs: int = 50,
+    warmup_runs: int = 5,
+    options: dict[str, str] | None = None,
+    input_shape: Sequence[int] | None = None,
+) -> list[Timing]:
+    """Times models in turns.
+
+    Args:
+        graphs: `.tflite` files.
+        delegate: library of an external delegate, or None.
+        num_threads: threads of each interpreter.
+        num_runs: runs that count, of each model.
+        warmup_runs: runs before them; the first is always made.
+        options: of the delegate.
+        input_shape: of the input, where the model leaves it open; None: as the model says.
+
+    Returns:
+        A `Timing` for each graph, in their order.
+
+    Raises:
+        ExportError: a file or the delegate cannot be read.
+
+    Example:
+        >>> [t.runs.min() for t in measure(["r20.tflite", "cnn.tflite"])]
+        [16123.5, 903.1]
+    """
+    prepared = [
+        _prepare(graph, delegate, num_threads, warmup_runs, options, input_shape)
+        for graph in graphs
+    ]
+    runs = np.empty((num_runs, len(prepared)))
+    gc.collect()
+    for row in runs:
+        row[:] = [_time(network) for network, _ in prepared]
+    for column, (_, timing) in enumerate(prepared):
+        timing.runs = runs[:, column]
+    return [timing for _, timing in prepared]
+
+
+def _prepare(
+    graph: str,
+    delegate: str | None,
+    num_threads: int,
+    warmup_runs: int,
+    options: dict[str, str] | None,
+    input_shape: Sequence[int] | None,
+) -> tuple[Network, Timing]:
+    if not Path(graph).is_file():
+        raise ExportError(f"--graph must be an existing .tflite file. Received: graph='{graph}'")
+    before, start = _peak_memory(), time.perf_counter()
+    network = Network(Path(graph).read_bytes(), delegate, num_threads, options)
+    network.set_input(_random_input(network, input_shape))
+    init = (time.perf_counter() - start) * 1e6
+    first = _time(network)
+    memory = _peak_memory() - before
+    warmup = np.mean([first, *(_time(network) for _ in range(warmup_runs - 1))])
+    return network, Timing(graph, init, first, float(warmup), np.empty(0), memory)
+
+
+def _random_input(network: Network, shape: Sequence[int] | None) -> np.ndarray:
+    shape = tuple(network.input["shape"] if shape is None else shape)
+    random, kind = np.random.default_rng(0), np.dtype(network.input["dtype"])
+    if kind.kind == "f":
+        return random.standard_normal(shape).astype(kind)
+    return random.integers(0, 100, shape).astype(kind)
+
+
+def _time(network: Network) -> float:
+    start = time.perf_counter_ns()
+    network.invoke()
+    return (time.perf_counter_ns() - start) / 1e3
+
+
+def _peak_memory() -> float:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def run_tool(
+    graph: str,
+    delegate: str | None,
+    num_threads: int,
+    num_runs: int,
+    warmup_runs: int,
+    options: str | None,
+    tool: str = TOOL,
+) -> str:
+    """Runs TFLite's own benchmark tool; returns what it printed.
+
+    Raises:
+        ExportError: it failed, or went on without the delegate, which it does not report itself.
+    """
+    command = [tool, f"--graph={graph}", f"--num_threads={num_threads}"]
+    command += [f"--num_runs={num_runs}", f"--warmup_runs={warmup_runs}"]
+    command += ["--min_secs=0", "--warmup_min_secs=0"]
+    if delegate:
+        command.append(f"--external_delegate_path={Path(delegate).absolute()}")
+        command += [f"--external_delegate_options={options}"] if options else []
+    done = subprocess.run(command, capture_output=True, text=True)
+    report = done.stdout + done.stderr
+    if done.returncode or (delegate and "EXTERNAL delegate created" not in report):
+        raise ExportError(
+            f"{TOOL} must run the model, with the delegate if there is one. "
+            f"Received: exit status {done.returncode} from {' '.join(command)}\n{report.strip()}"
+        )
+    return report
+
+
+def parse_options(text: str | None) -> dict[str, str]:
+    """`"k:v;k:v"` as a dict.
+
+    Raises:
+        ExportError: a part is not a name and a value with one colon between them.
+    """
+    parts = [part.split(":") for part in (text or "").split(";") if part]
+    if any(len(part) != 2 or not all(part) for part in parts):
+        raise ExportError(
+            "--external_delegate_options must be name:value;name:value. "
+            f"Received: external_delegate_options='{text}'"
+        )
+    return dict(parts)
+
+
+def main() -> None:
+    """Reads the flags and prints the figures."""
+    values = flags.FLAGS
+    options = parse_options(values.external_delegate_options)
+    shape = [int(size) for size in values.input_layer_shape or []] or None
+    graphs = [values.graph, *values.compare]
+    if len(graphs) == 1 and shape is None and shutil.which(TOOL):
+        delegate = values.external_delegate_path
+        numbers = (values.num_threads, values.num_runs, values.warmup_runs)
+        print(run_tool(graphs[0], delegate, *numbers, values.external_delegate_options), end="")
+        return
+    timings = measure(
+        graphs,
+        values.external_delegate_path,
+        values.num_threads,
+        values.num_runs,
+        values.warmup_runs,
+        options,
+        shape,
+    )
+    for timing in timings:
+        print("\n".join(timing.lines()))
+    for other in timings[1:]:
+        ratio = np.median(timings[0].runs) / np.median(other.runs)
+        print(f"Ratio: [{timings[0].graph}] takes {ratio:.2f} times as long as [{other.graph}]")
+
+
+if __name__ == "__main__":
+    flags.DEFINE_string("graph", None, "A .tflite file.", required=True)
+    flags.DEFINE_multi_string("compare", [], "Another one, in turns with it; may be repeated.")
+    flags.DEFINE_string("external_delegate_path", None, "Library of an external delegate.")
+    flags.DEFINE_string("external_delegate_options", None, "Its options: name:value;name:value")
+    flags.DEFINE_integer("num_threads", 1, "Threads of the interpreter.", lower_bound=1)
+    flags.DEFINE_integer("num_runs", 50, "Runs that count.", lower_bound=1)
+    flags.DEFINE_integer("warmup_runs", 5, "Runs before them.", lower_bound=1)
+    flags.DEFINE_list("input_layer_shape", None, "Of the input: 1,224,224,3; None: the model's.")
+    program.run(main)
