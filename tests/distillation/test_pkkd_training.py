@@ -81,7 +81,7 @@ def test_the_teacher_goes_its_own_way_whatever_the_student_does(side):
     matching = FeatureMatching(teacher_side=side)
     taught = compiled(beta=1.0, alpha=3.0, monitor_every=1, matching=matching)
     for model in (alone, taught):
-        fit(model, 4)
+        fit(model, 3)
     for a, b in zip(alone.student.get_weights(), taught.teacher.get_weights()):
         np.testing.assert_array_equal(a, b)
 
@@ -101,7 +101,7 @@ def test_with_teacher_gradient_the_feature_loss_reaches_the_teacher():
 def test_without_weight_the_teacher_changes_nothing_for_the_student():
     plain, kd = compiled(method="plain"), compiled(method="kd", alpha=0.0)
     for model in (plain, kd):
-        fit(model, 4)
+        fit(model, 3)
     for a, b in zip(plain.student.get_weights(), kd.student.get_weights()):
         np.testing.assert_array_equal(a, b)
 
@@ -109,7 +109,7 @@ def test_without_weight_the_teacher_changes_nothing_for_the_student():
 def test_without_weight_the_features_change_nothing_for_the_student():
     kd, pkkd_ = compiled(method="kd"), compiled(method="pkkd", beta=0.0, monitor_every=1)
     for model in (kd, pkkd_):
-        fit(model, 3)
+        fit(model, 2)
     for a, b in zip(kd.student.get_weights(), pkkd_.student.get_weights()):
         np.testing.assert_array_equal(a, b)
 
