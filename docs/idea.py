@@ -167,7 +167,7 @@ def draw_deployment(axes: Axes) -> None:
     arrow(axes, (82, 9.5), (95.5, 9.5), BLUE)
     arrow(axes, (105.2, 12.5), (105.2, 18), BLUE)
     box(axes, 95.5, 6.5, 19.5, 6, "adder network", BLUE, fill=BLUE, ink="white")
-    box(axes, 95.5, 18, 19.5, 6, "TFLite, int8", BLUE)
+    box(axes, 95.5, 18, 19.5, 6, "SavedModel, TFLite", BLUE)
 
 
 def panel(axes: Axes, x: float, y: float, width: float, height: float) -> None:
