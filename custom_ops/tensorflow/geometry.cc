@@ -18,9 +18,9 @@ std::string Text(const std::vector<int32_t>& values) {
 
 absl::Status CheckPair(const std::vector<int32_t>& pair, const char* name) {
   if (IsPositivePair(pair)) return absl::OkStatus();
-  return absl::InvalidArgumentError(absl::StrCat("`", name,
-                                                 "` must be a pair of positive integers. Received: ",
-                                                 name, "=", Text(pair)));
+  return absl::InvalidArgumentError(
+      absl::StrCat("`", name, "` must be a pair of positive integers. Received: ", name, "=",
+                   Text(pair)));
 }
 
 absl::Status CheckRanks(const Sizes& x, const Sizes& filters) {

@@ -13,7 +13,7 @@ import pytest
 from tests import numpy_adder
 from tests.custom_ops import native
 
-STRIDES = [(1, 1), (2, 2), (3, 3), (1, 2)]
+STRIDES = [(1, 1), (2, 2), (3, 1)]
 PADDINGS = ["SAME", "VALID", ((1, 0), (2, 1))]
 DILATIONS = [(1, 1), (2, 1)]
 CHANNELS = [
@@ -41,7 +41,7 @@ def sixtyfourths(rng, *shape):
 
 
 @functools.cache
-def case(strides, padding, dilations, channels, batch=2, kernel=(3, 2), image=(7, 6)):
+def case(strides, padding, dilations, channels, batch=2, kernel=(3, 2), image=(6, 5)):
     """Numbers and what the formulas make of them."""
     inputs, groups, outputs = channels
     rng = np.random.default_rng(hash((strides, dilations, channels)) % 2**32)

@@ -51,7 +51,8 @@ class Depthwise {
     Widen(copy, window.rows * window.columns, channels, s_.outputs / channels, padded_, wide);
   }
 
-  PanelJob MakeJob(const float* a, const PixelOffsets& offsets, const std::vector<Run>& runs) const {
+  PanelJob MakeJob(const float* a, const PixelOffsets& offsets,
+                   const std::vector<Run>& runs) const {
     PanelJob job = {};
     job.a = a;
     job.a_offset = offsets.a();

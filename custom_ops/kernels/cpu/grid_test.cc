@@ -105,8 +105,9 @@ void CheckInstructionSet(const char* name) {
   if (!InstructionSetOverrideIsValid()) return;
   const int64_t before = cases;
   for (const DataType type : {DataType::kFloat32, DataType::kBFloat16, DataType::kFloat16}) {
-    for (const Channels& channels : {Channels{1, 1, 1}, {3, 1, 5}, {6, 6, 6}, {5, 5, 10},
-                                     {16, 16, 16}, {16, 1, 33}, {33, 1, 16}, {34, 2, 18}, {64, 1, 64}}) {
+    for (const Channels& channels :
+         {Channels{1, 1, 1}, {3, 1, 5}, {6, 6, 6}, {5, 5, 10}, {16, 16, 16}, {16, 1, 33},
+          {33, 1, 16}, {34, 2, 18}, {64, 1, 64}}) {
       for (const int64_t kernel : {1, 2, 3}) CheckGeometries(channels, kernel, type);
     }
   }
