@@ -9,6 +9,22 @@ constexpr int kMostThreads = 256;
 constexpr int64_t kChunksPerThread = 4;   // so that a slow thread holds up the others less
 constexpr int64_t kLeastCycles = 50'000;  // below that, waking a thread takes longer
 
+constexpr int kSpins = 1000;  // about as long as it takes to fall asleep and be woken
+
+void Pause() {
+#if defined(__x86_64__)
+  __builtin_ia32_pause();
+#elif defined(__aarch64__)
+  asm volatile("yield");
+#endif
+}
+
+// Sees work that comes soon without the cost of sleep.
+template <typename Condition>
+void Spin(const Condition& condition) {
+  for (int i = 0; i < kSpins && !condition(); ++i) Pause();
+}
+
 }  // namespace
 
 ThreadPool::ThreadPool(int threads) {
@@ -42,25 +58,34 @@ void ThreadPool::Run(int64_t items, int64_t cost, const RangeBody& body) {
     const std::lock_guard<std::mutex> lock(mutex_);
     job_ = job;
     next_chunk_ = 0;
-    busy_ = workers_.size();
     error_ = nullptr;
     ++generation_;
   }
   start_.notify_all();
   RunChunks(job);
+  // All chunks are taken. A worker that has not woken up by now is not waited for.
   std::unique_lock<std::mutex> lock(mutex_);
-  finished_.wait(lock, [this] { return busy_ == 0; });
+  job_.body = nullptr;
+  lock.unlock();
+  const auto is_finished = [this] { return busy_ == 0; };
+  Spin(is_finished);
+  lock.lock();
+  finished_.wait(lock, is_finished);
   if (error_) std::rethrow_exception(error_);
 }
 
 void ThreadPool::Work() {
   int64_t done = 0;
-  std::unique_lock<std::mutex> lock(mutex_);
+  const auto is_wanted = [&] { return stop_ || generation_ != done; };
   while (true) {
-    start_.wait(lock, [&] { return stop_ || generation_ != done; });
+    Spin(is_wanted);
+    std::unique_lock<std::mutex> lock(mutex_);
+    start_.wait(lock, is_wanted);
     if (stop_) return;
     done = generation_;
     const Job job = job_;
+    if (job.body == nullptr) continue;
+    ++busy_;
     lock.unlock();
     RunChunks(job);
     lock.lock();

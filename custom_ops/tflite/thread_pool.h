@@ -1,4 +1,4 @@
-// Threads that wait for the next operator.
+// Threads that wait for the next operator: awake for some microseconds, then asleep.
 #ifndef CUSTOM_OPS_TFLITE_THREAD_POOL_H_
 #define CUSTOM_OPS_TFLITE_THREAD_POOL_H_
 
@@ -38,13 +38,13 @@ class ThreadPool {
 
   std::vector<std::thread> workers_;
   std::mutex callers_;
-  std::mutex mutex_;  // guards all below but next_chunk_
+  std::mutex mutex_;  // guards job_ and error_, and who sleeps
   std::condition_variable start_, finished_;
-  Job job_ = {};
-  int64_t generation_ = 0;  // counts the jobs
-  int busy_ = 0;            // workers that have not finished the job
-  bool stop_ = false;
+  Job job_ = {};  // no body: no worker may join it any more
   std::exception_ptr error_;
+  std::atomic<int64_t> generation_{0};  // counts the jobs
+  std::atomic<int> busy_{0};            // workers that have joined the job and not finished it
+  std::atomic<bool> stop_{false};
   std::atomic<int64_t> next_chunk_{0};
 };
 
