@@ -3,6 +3,8 @@
 The broadcast `|X - F|` of a whole layer does not fit in memory (2.4 GB for one ResNet-20 layer at
 batch 256), so both passes run over tiles: some images at a time, one filter tap at a time, and of
 a large image some rows at a time, such that one broadcast holds about `TILE_ELEMENTS` numbers.
+Control dependencies let a graph compute no more than two taps at once; free to choose, it would
+hold the broadcasts of all.
 """
 
 from collections.abc import Callable
@@ -22,13 +24,15 @@ def forward(x: tf.Tensor, filters: tf.Tensor, geometry: Geometry) -> tf.Tensor:
 
     def tile(images: tf.Tensor) -> tf.Tensor:
         total = tf.zeros([plan.tile, *plan.output, plan.groups, plan.group_outputs], plan.dtype)
+        before = total
         for i, j in plan.taps():
-            f = plan.filters[i, j]
-            total += plan.map_rows(
-                lambda pixels, f=f: tf.reduce_sum(tf.abs(pixels[..., None] - f), axis=3),
-                [plan.window(images, i, j)],
-                plan.group_outputs,
-            )
+            with tf.control_dependencies([before]):
+                f, before = plan.filters[i, j], total
+                total += plan.map_rows(
+                    lambda pixels, f=f: tf.reduce_sum(tf.abs(pixels[..., None] - f), axis=3),
+                    [plan.window(images, i, j)],
+                    plan.group_outputs,
+                )
         return -tf.reshape(total, [plan.tile, *plan.output, plan.outputs])
 
     y = plan.map_tiles(tile, [plan.padded], [*plan.output, plan.outputs])
@@ -47,16 +51,18 @@ def input_gradient(
     def tile(images: tf.Tensor, dy: tf.Tensor) -> tf.Tensor:
         total = tf.zeros_like(images)
         dy = tf.reshape(dy, [plan.tile, *plan.output, plan.groups, plan.group_outputs])
+        before = total
         for i, j in plan.taps():
-            f = plan.filters[i, j]
-            at_tap = plan.map_rows(
-                lambda pixels, g, f=f: tf.reduce_sum(
-                    slope(f - pixels[..., None]) * g[..., None, :], axis=4
-                ),
-                [plan.window(images, i, j), dy],
-                plan.group_inputs,
-            )
-            total += plan.spread(at_tap, i, j)
+            with tf.control_dependencies([before]):
+                f, before = plan.filters[i, j], total
+                at_tap = plan.map_rows(
+                    lambda pixels, g, f=f: tf.reduce_sum(
+                        slope(f - pixels[..., None]) * g[..., None, :], axis=4
+                    ),
+                    [plan.window(images, i, j), dy],
+                    plan.group_inputs,
+                )
+                total += plan.spread(at_tap, i, j)
         return total
 
     dx = plan.map_tiles(tile, [plan.padded, gradient], [*plan.padded_size, plan.inputs])
