@@ -62,10 +62,10 @@ def parse(
     if not mean or not std or len(mean) != len(std):
         raise ExportError(f"--mean and --std must have the same number of values. {received}")
     scale = DEFAULT_SCALE if scale is None else scale
-    values = {"mean": _floats(mean, received), "std": _floats(std, received), "scale": scale}
-    if min(values["std"]) <= 0 or not 0 < scale < math.inf:
+    means, deviations = _floats(mean, received), _floats(std, received)
+    if min(deviations) <= 0 or not 0 < scale < math.inf:
         raise ExportError(f"--std and --scale must be positive. {received}")
-    return values
+    return {"mean": means, "std": deviations, "scale": scale}
 
 
 def _floats(texts: list[str], received: str) -> tuple[float, ...]:

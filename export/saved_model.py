@@ -62,6 +62,9 @@ def export_saved_model(
         >>> export_saved_model("student.keras", "served", preprocessing={
         ...     "mean": (0.305,), "std": (0.376,), "scale": 1 / 16})
         2.3e-07
+
+    Limits: float32 sums depend on their order, and deep networks amplify that: an untrained
+    ResNet-50 of adders came to 5e-5.
     """
     if use_compiled and not compiled.is_available():
         raise ExportError(
@@ -71,23 +74,21 @@ def export_saved_model(
     output = writing.check_free(output, overwrite, _is_saved_model)
     model = program.load_network(model_path)
     _check_channels(model, preprocessing)
-    with writing.complete_folder(output) as folder:
-        _write(model, folder, preprocessing, "compiled" if use_compiled else "reference")
+    path = "compiled" if use_compiled else "reference"
+    with writing.complete_folder(output) as folder, use_path(path):
+        _write(model, folder, preprocessing)
         return _check_outputs(model, folder, preprocessing)
 
 
-def _write(
-    model: keras.Model, folder: Path, preprocessing: dict[str, Any] | None, path: str
-) -> None:
+def _write(model: keras.Model, folder: Path, preprocessing: dict[str, Any] | None) -> None:
     module = tf.Module()
     module.parameters = [variable.value for variable in model.variables]
-    with use_path(path):
-        tf.saved_model.save(
-            module,
-            folder,
-            signatures=_signatures(model, preprocessing),
-            options=tf.saved_model.SaveOptions(experimental_custom_gradients=False),
-        )
+    tf.saved_model.save(
+        module,
+        folder,
+        signatures=_signatures(model, preprocessing),
+        options=tf.saved_model.SaveOptions(experimental_custom_gradients=False),
+    )
 
 
 def _signatures(model: keras.Model, preprocessing: dict[str, Any] | None) -> Signatures:
@@ -105,9 +106,10 @@ def _signatures(model: keras.Model, preprocessing: dict[str, Any] | None) -> Sig
 
 
 def _check_outputs(model: keras.Model, folder: Path, preprocessing: dict[str, Any] | None) -> float:
-    """Compares what was written with the network, run layer by layer, for one image and three."""
+    """Compares what was written with the network's own graph, for one image and for three."""
     shape = tuple(size or UNKNOWN_SIZE for size in model.inputs[0].shape[1:])
     signatures = tf.saved_model.load(folder).signatures
+    network = tf.function(lambda images: model(images, training=False), autograph=False)
     random = np.random.default_rng(0)
     differences = []
     for count in (1, 3):
@@ -116,10 +118,10 @@ def _check_outputs(model: keras.Model, folder: Path, preprocessing: dict[str, An
         if preprocessing:
             white = min(round(1 / preprocessing["scale"]), 255)
             pixels = random.integers(0, white + 1, images.shape).astype("uint8")
-            pairs["serving_uint8"] = (pixels, _normalized(pixels, preprocessing))
+            pairs["serving_uint8"] = (pixels, _checked_images(pixels, preprocessing))
         for name, (received, normal) in pairs.items():
             actual = signatures[name](tf.constant(received))["logits"].numpy()
-            expected = np.asarray(model(normal, training=False))
+            expected = network(tf.constant(normal)).numpy()
             differences.append(_checked_difference(name, actual, expected))
             if count > 1 and np.ptp(expected, axis=0).max() == 0:
                 _warn_of_one_output(name, expected[0])
@@ -134,9 +136,12 @@ def _warn_of_one_output(name: str, output: np.ndarray) -> None:
     )
 
 
-def _normalized(pixels: np.ndarray, preprocessing: dict[str, Any]) -> np.ndarray:
+def _checked_images(pixels: np.ndarray, preprocessing: dict[str, Any]) -> np.ndarray:
+    """The images that the network is given; deep networks amplify even their last bits."""
     mean, std = np.array(preprocessing["mean"]), np.array(preprocessing["std"])
-    return ((pixels * np.float64(preprocessing["scale"]) - mean) / std).astype("float32")
+    images = normalize(pixels, preprocessing).numpy()
+    _checked_difference("images", images, (pixels * preprocessing["scale"] - mean) / std)
+    return images
 
 
 def _checked_difference(name: str, actual: np.ndarray, expected: np.ndarray) -> float:
@@ -144,7 +149,7 @@ def _checked_difference(name: str, actual: np.ndarray, expected: np.ndarray) -> 
     if not difference <= TOLERANCE:  # also where it is not a number
         raise ExportError(
             "The SavedModel must give the network's outputs; it was not kept. Received: "
-            f"signature={name!r}, relative difference {difference:.3g} of at most {TOLERANCE:g}"
+            f"compared={name!r}, relative difference {difference:.3g} of at most {TOLERANCE:g}"
         )
     return difference
 

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 # Okabe and Ito's palette, which colour-blind readers tell apart.
 COLORS = ("#D55E00", "#0072B2")
-SETTINGS = {
+SETTINGS: dict[Any, Any] = {
     "font.size": 9,
     "axes.titlesize": 10,
     "axes.titleweight": "bold",
@@ -43,7 +43,9 @@ def bars(networks: Mapping[str, Sequence[NetworkEnergy]]) -> bytes:
     from matplotlib.figure import Figure
 
     panels = list(zip(*networks.values(), strict=True))
-    defaults = {key: v for key, v in matplotlib.rcParamsDefault.items() if key != "backend"}
+    defaults: dict[Any, Any] = {
+        key: v for key, v in matplotlib.rcParamsDefault.items() if key != "backend"
+    }
     with matplotlib.rc_context({**defaults, **SETTINGS}):
         figure = Figure((4.2 * len(panels), 3.9), dpi=150, layout="constrained")
         all_axes = figure.subplots(1, len(panels), squeeze=False)[0]
@@ -75,14 +77,14 @@ def _bar(axes: "Axes", x: float, total: LayerEnergy, color: str, memory: bool) -
     axes.bar(x, total.compute, WIDTH, color=color)
     height = total.with_memory if memory else total.compute
     if memory:
-        style = {"color": "white", "edgecolor": color, "hatch": "////", "linewidth": 0.8}
+        style: dict[str, Any] = {"color": "white", "edgecolor": color, "hatch": "////"}
         axes.bar(x, total.memory, WIDTH, bottom=total.compute, **style)
     axes.annotate(f"{height:.3g}", (x, height), (0, 2), textcoords="offset points", ha="center")
 
 
 def _ratio(axes: "Axes", x: float, first: float, second: float) -> None:
     if second > 0:
-        offset = {"xytext": (0, 14), "textcoords": "offset points"}
+        offset: dict[str, Any] = {"xytext": (0, 14), "textcoords": "offset points"}
         text = f"{first / second:.2f} x less" if first >= second else f"{second / first:.2f} x more"
         axes.annotate(text, (x, max(first, second)), ha="center", fontweight="bold", **offset)
 

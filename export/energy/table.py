@@ -56,8 +56,8 @@ def _layers(name: str, energy: NetworkEnergy) -> str:
 
 def _row(layer: LayerEnergy) -> list[str]:
     record = layer.record
-    counts = (record.multiplications, record.additions, layer.filters, layer.activations)
-    counts += tuple(layer.by_level.values())
+    counts = [record.multiplications, record.additions, layer.filters, layer.activations]
+    counts += layer.by_level.values()
     energies = (layer.compute, layer.with_memory)
     return [record.name, *(f"{n:,}" for n in counts), *(f"{e:.3f}" for e in energies)]
 
