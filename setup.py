@@ -58,7 +58,7 @@ setup(
     license_files=["LICENSE"],
     python_requires=">=3.11,<3.13",
     packages=find_packages(include=["pkkd_tf*", "custom_ops*", "experiments*", "export*"]),
-    package_data={"custom_ops": ["kernels/**/*.cc", "kernels/**/*.h", "tensorflow/*"]},
+    package_data={"custom_ops": ["kernels/**/*.cc", "kernels/**/*.h", "tensorflow/*", "tflite/*"]},
     ext_modules=[Extension("custom_ops.tensorflow._pkkd_ops", [])] if COMPILER else [],
     cmdclass={"build_ext": BuildOps},
     setup_requires=build_requirements(),
@@ -75,6 +75,13 @@ setup(
     extras_require={
         "gpu": [f"tensorflow[and-cuda]{TENSORFLOW}"],
         "tfmot": ["tensorflow-model-optimization>=0.8.1,<0.9", "tf-keras>=2.21,<2.22"],
-        "dev": ["pytest>=8", "pytest-xdist>=3.6", "ruff>=0.14", "mypy>=1.15", "pillow"],
+        "dev": [
+            "pytest>=8",
+            "pytest-xdist>=3.6",
+            "ruff>=0.14",
+            "mypy>=1.15",
+            "pillow",
+            "ai-edge-litert>=2.3,<2.4",
+        ],
     },
 )
