@@ -1,12 +1,13 @@
 """Time and memory of adder layers beside the stock convolution, on the processor.
 
     python -m benchmarks.layers                        every layer, all processors: some minutes
-    python -m benchmarks.layers --threads 1 --images 0.1 --output /tmp/layers
+    python -m benchmarks.layers --threads 1 --images 0.1 --output quick
 
 Layers of ResNet-20 (batch 128) and ResNet-50 (batch 16); forward, input gradient and filter
 gradient by the compiled operations, by the stock TensorFlow operations of `pkkd_tf.ops.reference`
 and, instead of the adder, by TensorFlow's convolution. The three take turns, so that a busy machine
-is busy for each of them. A time is the fastest of the turns; Gop/s counts one |x - f|, or one
+is busy for each of them. A time is the fastest of the turns, with one thread in processor time,
+which other programs do not lengthen, with more on the wall clock; Gop/s counts one |x - f|, or one
 multiplication, as one operation, those on padding included. Memory is the resident peak of a pass
 above its arguments, its result included, in a process of its own. The filter gradient of both
 adders is the same function.
@@ -128,15 +129,16 @@ def _convolution(layer: Layer) -> dict[str, Callable[..., tf.Tensor]]:
     }
 
 
-def times(layers: list[Layer]) -> Iterator[dict]:
+def times(layers: list[Layer], threads: int) -> Iterator[dict]:
     """A row for each layer and pass; the implementations take turns."""
+    clock = measure.clock_for(threads)
     for layer in layers:
         tensors = [tf.random.stateless_normal(s, [i, 0]) for i, s in enumerate(layer.shapes)]
         for name in PASSES:
             graphs = {i: tf.function(passes(layer, i)[name]) for i in IMPLEMENTATIONS}
             calls = {i: functools.partial(graph, *tensors) for i, graph in graphs.items()}
             row = {**dataclasses.asdict(layer), "name": layer.name, "pass": name}
-            yield row | {"operations": layer.operations} | measure.fastest(calls)
+            yield row | {"operations": layer.operations} | measure.fastest(calls, clock)
 
 
 def memory(layers: list[Layer]) -> Iterator[dict]:
@@ -175,6 +177,7 @@ def main(arguments: list[str]) -> None:
     options = parser.parse_args(arguments)
     tf.get_logger().setLevel("ERROR")  # or it warns of many functions
     tf.config.threading.set_intra_op_parallelism_threads(options.threads)
+    tf.config.threading.set_inter_op_parallelism_threads(1)
     layers = [
         dataclasses.replace(layer, batch=max(1, round(layer.batch * options.images)))
         for layer in LAYERS
@@ -184,7 +187,7 @@ def main(arguments: list[str]) -> None:
         print(json.dumps(list(memory(layers))))
         return
     peaks = memory_in_fresh_process(arguments)
-    rows = [time | peak for time, peak in zip(times(layers), peaks, strict=True)]
+    rows = [time | peak for time, peak in zip(times(layers, options.threads), peaks, strict=True)]
     machine = measure.machine(options.threads) | {"kernels": compiled.instruction_set()}
     report.write(options.output, "cpu", machine, rows, IMPLEMENTATIONS, PASSES)
 

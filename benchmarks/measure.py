@@ -14,20 +14,22 @@ TURNS = 9
 SECONDS = 2.0  # of turns of one implementation, after which it gets no other
 
 
-def fastest(implementations: dict[str, Callable[[], tf.Tensor]]) -> dict:
-    """Seconds of the fastest turn of each implementation; they take turns."""
+def fastest(
+    implementations: dict[str, Callable[[], tf.Tensor]], clock: Callable[[], float]
+) -> dict:
+    """Seconds of the fastest turn of each implementation, on `clock`; they take turns."""
     for call in implementations.values():
         call().numpy()  # traces, and fills the caches
     seconds = {name: [] for name in implementations}
-    begin = time.perf_counter()
+    begin = clock()
     for turn in range(TURNS):
         for name, call in implementations.items():
             if turn > 0 and turn * seconds[name][0] > SECONDS:
                 continue  # one that takes seconds gets fewer turns
-            start = time.perf_counter()
+            start = clock()
             call().numpy()
-            seconds[name].append(time.perf_counter() - start)
-        if time.perf_counter() - begin > len(implementations) * SECONDS:
+            seconds[name].append(clock() - start)
+        if clock() - begin > len(implementations) * SECONDS:
             break
     return {
         "seconds": {name: min(values) for name, values in seconds.items()},
@@ -60,6 +62,11 @@ def _resident(field: str) -> int:
     return 1024 * int(re.search(rf"{field}:\s+(\d+)", status).group(1))
 
 
+def clock_for(threads: int) -> Callable[[], float]:
+    """Processor time for one thread, which other programs do not lengthen; else the wall's."""
+    return time.process_time if threads == 1 else time.perf_counter
+
+
 def machine(threads: int) -> dict:
     """Device, threads, versions and date of a measurement."""
     info = pathlib.Path("/proc/cpuinfo").read_text()
@@ -67,6 +74,7 @@ def machine(threads: int) -> dict:
     return {
         "device": name.group(1).strip() if name else platform.machine(),
         "threads": threads,
+        "clock": "processor time" if threads == 1 else "wall time",
         "tensorflow": tf.__version__,
         "python": platform.python_version(),
         "date": datetime.date.today().isoformat(),

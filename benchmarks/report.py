@@ -53,7 +53,7 @@ def describe(machine: dict) -> str:
     """One line: what was measured on."""
     threads = f"{machine['threads']} thread{'s' if machine['threads'] > 1 else ''}"
     return (
-        f"{machine['device']}, {threads}, {machine['kernels']} kernels, "
+        f"{machine['device']}, {threads}, {machine['clock']}, {machine['kernels']} kernels, "
         f"TensorFlow {machine['tensorflow']}, {machine['date']}"
     )
 
@@ -68,7 +68,7 @@ def picture(
     machine: dict, rows: list[dict], implementations: Sequence[str], passes: Sequence[str]
 ) -> plt.Figure:
     """Bars of Gop/s, a panel for each pass."""
-    figure, axes = plt.subplots(1, len(passes), figsize=(13, 6), sharey=True, layout="tight")
+    figure, axes = plt.subplots(1, len(passes), figsize=(13, 6), sharey=True, layout="constrained")
     for axis, name in zip(axes, passes):
         chosen = [row for row in rows if row["pass"] == name]
         height = 0.8 / len(implementations)
@@ -83,6 +83,7 @@ def picture(
         axis.set_yticks([place + 0.4 - height / 2 for place in range(len(chosen))])
         axis.set_yticklabels([f"{r['network']}  {r['name']}" for r in chosen])
     axes[0].invert_yaxis()
-    axes[-1].legend(loc="lower right")
+    handles, labels = axes[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=len(labels))
     figure.suptitle(describe(machine))
     return figure
