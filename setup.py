@@ -56,7 +56,7 @@ setup(
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     license_files=["LICENSE"],
-    python_requires=">=3.11,<3.13",
+    python_requires=">=3.11,<3.12",
     packages=find_packages(include=["pkkd_tf*", "custom_ops*", "experiments*", "export*"]),
     package_data={"custom_ops": ["kernels/**/*.cc", "kernels/**/*.h", "tensorflow/*", "tflite/*"]},
     ext_modules=[Extension("custom_ops.tensorflow._pkkd_ops", [])] if COMPILER else [],

@@ -1,0 +1,83 @@
+"""Time of a whole training step of ResNet-20, adders beside convolutions, on the processor.
+
+    python -m benchmarks.training_step --batch 128 --output results/training_step
+
+Plain student by the compiled operations and by stock TensorFlow operations, its convolutional twin
+trained in the same way, and the whole PKKD step (teacher and student, without the measurements of
+every 50th step). They take turns, so that a busy machine is busy for each of them; a time is the
+fastest of the turns. Writes `cpu.json` and `cpu.md` (the table it prints) into the output folder.
+"""
+
+import argparse
+import json
+import os
+import pathlib
+import time
+from collections.abc import Callable
+from typing import Any
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+import tensorflow as tf
+
+import pkkd_tf
+from benchmarks import measure
+from benchmarks.report import describe
+from pkkd_tf.ops import compiled
+
+TWIN = "convolutional twin"
+
+
+def steps(batch: int) -> dict[str, Callable[[], tf.Tensor]]:
+    """A training step of each kind, as a function without arguments."""
+    images = tf.random.normal([batch, 32, 32, 3])
+    data = images, tf.random.uniform([batch], maxval=10, dtype=tf.int32)
+    return {
+        TWIN: _step(data, "plain", "convolution", "auto"),
+        "plain adder student, compiled": _step(data, "plain", "adder", "compiled"),
+        "plain adder student, reference": _step(data, "plain", "adder", "reference"),
+        "PKKD, compiled": _step(data, "pkkd", "adder", "compiled"),
+    }
+
+
+def _step(data: Any, method: str, kind: str, path: str) -> Callable[[], tf.Tensor]:
+    student = pkkd_tf.models.build("resnet20", kind)
+    teacher = pkkd_tf.models.build("resnet20", "convolution") if method == "pkkd" else None
+    ends = pkkd_tf.models.block_ends(student) if teacher is not None else None
+    model = pkkd_tf.PKKD(student, teacher, method, beta=0.01, matched_layers=ends, monitor_every=0)
+    model.compile(pkkd_tf.optimizers.AdderSGD(0.1, weight_decay=5e-4))
+    graph = tf.function(lambda: model.train_step(data)["loss"])
+    with pkkd_tf.ops.use_path(path):
+        graph.get_concrete_function()  # the path is chosen when it is traced
+    return graph
+
+
+def table(machine: dict[str, Any], seconds: dict[str, float], batch: int) -> str:
+    """Markdown: milliseconds a step, images a second, ratio to the twin."""
+    lines = [describe(machine), "", f"ResNet-20, batch {batch}.", ""]
+    lines += ["| training step | ms | images/s | ratio |", "|---|---|---|---|"]
+    for name, value in seconds.items():
+        rate, ratio = batch / value, value / seconds[TWIN]
+        lines.append(f"| {name} | {value * 1e3:.0f} | {rate:.0f} | {ratio:.2f} |")
+    return "\n".join(lines) + "\n"
+
+
+def main() -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--batch", type=int, default=128, help="images a step")
+    parser.add_argument("--output", type=pathlib.Path, default=pathlib.Path("training_step"))
+    arguments = parser.parse_args()
+    measured = measure.fastest(steps(arguments.batch), time.perf_counter)
+    machine = measure.machine(os.cpu_count()) | {"kernels": compiled.instruction_set()}
+    machine["clock"] = "wall time"
+    arguments.output.mkdir(parents=True, exist_ok=True)
+    record = {"machine": machine, "batch": arguments.batch, **measured}
+    (arguments.output / "cpu.json").write_text(json.dumps(record, indent=1))
+    text = table(machine, measured["seconds"], arguments.batch)
+    (arguments.output / "cpu.md").write_text(text)
+    print(text)
+
+
+if __name__ == "__main__":
+    main()

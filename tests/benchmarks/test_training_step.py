@@ -1,0 +1,32 @@
+"""The benchmark of a training step: its table, and one real run of it."""
+
+import json
+
+import pytest
+
+from benchmarks import training_step
+
+MACHINE = {
+    "device": "a processor",
+    "threads": 2,
+    "clock": "wall time",
+    "kernels": "avx2",
+    "tensorflow": "2.21.0",
+    "date": "2026-01-01",
+}
+
+
+def test_table_states_milliseconds_rate_and_ratio():
+    text = training_step.table(MACHINE, {training_step.TWIN: 0.5, "student": 1.0}, 128)
+    assert "a processor, 2 threads" in text and "batch 128" in text
+    assert "| convolutional twin | 500 | 256 | 1.00 |" in text
+    assert "| student | 1000 | 128 | 2.00 |" in text
+
+
+@pytest.mark.slow
+def test_command_measures_every_step(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("sys.argv", ["training_step", "--batch=4", f"--output={tmp_path}"])
+    training_step.main()
+    record = json.loads((tmp_path / "cpu.json").read_text())
+    assert len(record["seconds"]) == 4 and all(s > 0 for s in record["seconds"].values())
+    assert (tmp_path / "cpu.md").read_text() in capsys.readouterr().out
