@@ -16,6 +16,7 @@ ROOT = pathlib.Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 FIRST, LOADING = re.findall(r"```python\n(.*?)```", README, re.DOTALL)[:2]
 COMMANDS = re.findall(r"^python -m (experiments\.\w+)(.*)$", README, re.MULTILINE)
+DEPLOY = re.findall(r"^python -m ((?:export|custom_ops)\.\w+)(.*)$", README, re.MULTILINE)
 
 
 @pytest.fixture(scope="session")
@@ -60,6 +61,23 @@ def test_training_commands(module, arguments, data_dir, tmp_path):
     namespace = {}
     exec(code, namespace)
     assert namespace["student"].count_params() > 0
+
+
+@pytest.mark.slow
+def test_deployment_commands(tmp_path):
+    for name, kind in (("student", "adder"), ("teacher", "convolution")):
+        pkkd_tf.models.build("digits_resnet", kind).save(tmp_path / f"{name}.keras")
+    names = {"student.keras": "student.keras", "teacher.keras": "teacher.keras"}
+    for number, (module, arguments) in enumerate(DEPLOY):
+        names |= {"DIR": f"folder{number}", "cifar10": "digits"}
+        if "--format" in arguments:
+            names["FILE"] = f"file{number}"  # the benchmark reads what was written last
+        for word, own in names.items():
+            own = own if word == "cifar10" else str(tmp_path / own)
+            arguments = re.sub(rf"(?<=[=]){re.escape(word)}", own, arguments)
+        run(module, shlex.split(arguments))
+    assert len(DEPLOY) == 6 and (tmp_path / "folder5" / "energy.json").is_file()
+    assert (tmp_path / "folder0" / "saved_model.pb").is_file()
 
 
 def test_counts_in_the_table():
