@@ -6,20 +6,14 @@ from typing import Any
 from absl import flags
 
 from export.program import ExportError
-from pkkd_tf.data import loading
+from pkkd_tf.data import PREPROCESSING
 
-DATASETS = {
-    "digits": loading._DIGITS,
-    "cifar10": loading._CIFAR,
-    "cifar100": loading._CIFAR,
-    "imagenet": loading._IMAGENET,
-}
 DEFAULT_SCALE = 1 / 255
 
 
 def define_flags() -> None:
     """Defines --dataset, --mean, --std and --scale."""
-    flags.DEFINE_enum("dataset", None, sorted(DATASETS), "Preprocess as for this data set.")
+    flags.DEFINE_enum("dataset", None, sorted(PREPROCESSING), "Preprocess as for this data set.")
     flags.DEFINE_list("mean", None, "Of scaled pixels, a value a channel: 0.49,0.48,0.45")
     flags.DEFINE_list("std", None, "Deviation of scaled pixels, a value a channel.")
     flags.DEFINE_float("scale", None, "Factor on the pixels; None: 1/255.")
@@ -36,7 +30,7 @@ def parse(
     """A network is given (pixel * scale - mean) / std, pixel an integer in 0..255.
 
     Args:
-        dataset: a key of `DATASETS`, or None.
+        dataset: a key of `pkkd_tf.data.PREPROCESSING`, or None.
         mean: numbers, one a channel; not together with `dataset`.
         std: numbers, one a channel.
         scale: factor on the pixels; None is 1 / 255.
@@ -58,7 +52,7 @@ def parse(
     if dataset is not None:
         if any(value is not None for value in numbers):
             raise ExportError(f"--dataset excludes --mean, --std and --scale. {received}")
-        return DATASETS[dataset]
+        return PREPROCESSING[dataset]
     if not mean or not std or len(mean) != len(std):
         raise ExportError(f"--mean and --std must have the same number of values. {received}")
     scale = DEFAULT_SCALE if scale is None else scale

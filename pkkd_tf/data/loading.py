@@ -18,11 +18,16 @@ NAMES = ("digits", "cifar10", "cifar100", "imagenet")
 # Height and width of the images, number of classes.
 _FIXED = {"digits": (8, 10), "cifar10": (32, 10), "cifar100": (32, 100)}
 
-# Mean and deviation of the 1,437 training digits on the scale 0..1.
-_DIGITS = {"mean": (0.30538,), "std": (0.37612,), "scale": 1 / 16}
 # Of the official code of adder networks.
 _CIFAR = {"mean": (0.4914, 0.4822, 0.4465), "std": (0.2023, 0.1994, 0.2010), "scale": 1 / 255}
-_IMAGENET = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225), "scale": 1 / 255}
+# What a network is given of each data set: (pixel * scale - mean) / std, a value a channel.
+PREPROCESSING: dict[str, dict[str, Any]] = {
+    # Mean and deviation of the 1,437 training digits on the scale 0..1.
+    "digits": {"mean": (0.30538,), "std": (0.37612,), "scale": 1 / 16},
+    "cifar10": _CIFAR,
+    "cifar100": _CIFAR,
+    "imagenet": {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225), "scale": 1 / 255},
+}
 
 
 def load(
@@ -90,7 +95,7 @@ def load(
     if size < 1:
         raise ValueError(f"The image size must be positive. Received: image_size={size}")
     common |= {
-        "preprocessing": _IMAGENET,
+        "preprocessing": PREPROCESSING[name],
         "image_size": size,
         "skip_broken_images": skip_broken_images,
     }
@@ -107,11 +112,11 @@ def _check_fixed(name: str, image_size: int | None, num_classes: int | None) -> 
 
 
 def _load_in_memory(data_dir: str | os.PathLike | None, common: dict[str, Any]) -> InMemoryDataset:
-    if common["name"] == "digits":
-        digits = read_digits()
-        return InMemoryDataset(digits, 1, False, preprocessing=_DIGITS, **common)
-    cifar = read_cifar(common["name"], data_dir)
-    return InMemoryDataset(cifar, 4, True, preprocessing=_CIFAR, **common)
+    name = common["name"]
+    common |= {"preprocessing": PREPROCESSING[name]}
+    if name == "digits":
+        return InMemoryDataset(read_digits(), 1, False, **common)
+    return InMemoryDataset(read_cifar(name, data_dir), 4, True, **common)
 
 
 def _load_imagenet(root: Path, num_classes: int | None, common: dict[str, Any]) -> ImageDataset:

@@ -18,7 +18,7 @@ from pkkd_tf import data, layers, models
 from pkkd_tf.ops import compiled
 
 ROOT = pathlib.Path(__file__).parents[2]
-DIGITS = preprocessing.DATASETS["digits"]
+DIGITS = data.PREPROCESSING["digits"]
 # Neither this package nor Keras may be imported there.
 READER = """
 import sys
@@ -228,4 +228,4 @@ def test_preprocessing():
 def test_channels_must_fit(small, tmp_path):
     message = r"one a channel of the network's images. Received: mean=\(0.4914.*, channels=1"
     with pytest.raises(ExportError, match=message):
-        saved_model.export_saved_model(small, tmp_path / "x", preprocessing.DATASETS["cifar10"])
+        saved_model.export_saved_model(small, tmp_path / "x", data.PREPROCESSING["cifar10"])
