@@ -19,6 +19,7 @@ def run(dataset: str, program: str, options: dict[str, Any]) -> None:
     if options["compare_plain"] and options["method"] != "plain":
         _compare(dataset, program, options, summary)
     _print_accuracies(summary)
+    print(f"adder operations: {summary['environment']['adder_operations']}")
     print(f"report: {Path(options['output']) / 'report.md'}")
 
 

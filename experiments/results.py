@@ -33,7 +33,7 @@ def write(
         "program": program,
         "command": f"python -m experiments.{program} " + " ".join(sys.argv[1:]),
         "flags": options,
-        "environment": report.environment(),
+        "environment": report.environment(bool(options["jit_compile"])),
         "model": options["model"],
         "method": options["method"],
         "dataset": _dataset(data),

@@ -12,15 +12,20 @@ import numpy as np
 import tensorflow as tf
 
 import pkkd_tf
+from pkkd_tf.ops import compiled
 
+INSTRUCTION_SETS = {"baseline": "baseline instructions", "avx2": "AVX2", "avx512": "AVX-512"}
 SOURCE = Path(__file__).resolve()
 
 
-def environment() -> dict[str, Any]:
+def environment(jit_compile: bool = False) -> dict[str, Any]:
     """Returns what a reader needs to judge a figure: versions, commit, devices, processor, date.
 
-    Neither the host's name nor a path of it is included. TensorFlow's devices are listed without
-    being initialised, so this may be called before or after training.
+    Neither the host's name nor a path of it is included. Call it after the strategy is set up:
+    TensorFlow's devices are initialised.
+
+    Args:
+        jit_compile: whether XLA compiles the training step.
 
     Returns:
         dict of text and numbers, ready for JSON. `git_commit` and `git_modified` are None outside
@@ -38,6 +43,7 @@ def environment() -> dict[str, Any]:
         "git_commit": commit,
         "git_modified": None if commit is None or changes is None else bool(changes),
         "devices": [_device(device) for device in tf.config.list_physical_devices()],
+        "adder_operations": adder_operations(jit_compile),
         "cpu": _cpu_model(),
         "logical_cores": _logical_cores(),
         "inter_op_threads": tf.config.threading.get_inter_op_parallelism_threads(),
@@ -45,6 +51,33 @@ def environment() -> dict[str, Any]:
         "system": f"{platform.system()} {platform.machine()}",
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
     }
+
+
+def adder_operations(jit_compile: bool = False) -> str:
+    """Says what computes the adder responses of a network under Keras' dtype policy.
+
+    Args:
+        jit_compile: whether XLA compiles the training step.
+
+    Example:
+        >>> adder_operations()
+        'compiled (AVX-512)'
+        >>> adder_operations(jit_compile=True)
+        'stock TensorFlow operations, because XLA compiles the step'
+    """
+    dtype = tf.as_dtype(keras.config.dtype_policy().compute_dtype)
+    reason = "XLA compiles the step" if jit_compile else pkkd_tf.ops.why_reference(dtype)
+    if not reason:
+        return f"compiled ({_instructions()})"
+    reason = reason.split(" Received:")[0].rstrip(".")  # what was received are paths
+    reason = reason.replace("The compiled", "the compiled", 1)
+    return f"stock TensorFlow operations, because {reason}"
+
+
+def _instructions() -> str:
+    if tf.config.list_logical_devices("GPU"):
+        return "CUDA"
+    return INSTRUCTION_SETS[compiled.instruction_set()]
 
 
 def _versions() -> dict[str, str]:

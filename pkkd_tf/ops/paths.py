@@ -84,6 +84,18 @@ def path_for(dtype: tf.DType) -> Any:
     return reference if obstacle or compiled.load() is None else compiled
 
 
+def why_reference(dtype: tf.DType) -> str:
+    """Why stock TensorFlow operations serve tensors of `dtype` here and now; empty if they do not.
+
+    Example:
+        >>> pkkd_tf.ops.why_reference(tf.float64)
+        'dtype=float64'
+    """
+    if get_path() == "reference":
+        return "the path is set to 'reference'"
+    return _obstacle(dtype) or compiled.why_unavailable()
+
+
 def _obstacle(dtype: tf.DType) -> str:
     """Why compiled code cannot serve here even where it is installed; empty if it can."""
     if dtype not in compiled.DTYPES:
