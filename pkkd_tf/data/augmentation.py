@@ -24,7 +24,13 @@ def parse(augmentation: str | Sequence[str]) -> tuple[str, ...]:
     return names
 
 
-def random_crop_and_flip(images: tf.Tensor, key: tf.Tensor, padding: int, flip: bool) -> tf.Tensor:
+def random_crop_and_flip(
+    images: tf.Tensor,
+    key: tf.Tensor,
+    padding: int,
+    flip: bool,
+    place: tuple[int, int] | None = None,
+) -> tf.Tensor:
     """Shifts each image by up to `padding` pixels over black and mirrors every other one.
 
     The whole batch is one gather: row y, column x of an output is row y + dy and column x + dx of
@@ -35,6 +41,8 @@ def random_crop_and_flip(images: tf.Tensor, key: tf.Tensor, padding: int, flip: 
         key: Tensor of two integers. All draws are a function of it.
         padding: int. Zeros added on each side before the crop.
         flip: bool. Whether to mirror left and right.
+        place: (first row, rows) of the batch that `images` are a part of, and whose draws they
+            get; None: they are the whole batch.
 
     Input shape: (batch, height, width, channels)
     Output shape: the same.
@@ -43,10 +51,12 @@ def random_crop_and_flip(images: tf.Tensor, key: tf.Tensor, padding: int, flip: 
     height, width, channels = images.shape[1:]
     border = [padding, padding]
     padded = tf.reshape(tf.pad(images, [[0, 0], border, border, [0, 0]]), [-1, channels])
+    first, drawn = place or (0, batch)
     shift = tf.random.stateless_uniform(
-        [2, batch, 1], fold(key, 1), 0, 2 * padding + 1, dtype=tf.int32
-    )
-    mirror = tf.random.stateless_uniform([batch, 1], fold(key, 2), 0, 2, dtype=tf.int32)
+        [2, drawn, 1], fold(key, 1), 0, 2 * padding + 1, dtype=tf.int32
+    )[:, first : first + batch]
+    mirror = tf.random.stateless_uniform([drawn, 1], fold(key, 2), 0, 2, dtype=tf.int32)
+    mirror = mirror[first : first + batch]
     rows = shift[0] + tf.range(height)
     rows += tf.range(batch)[:, tf.newaxis] * (height + 2 * padding)
     forward = tf.range(width)

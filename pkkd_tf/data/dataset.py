@@ -7,7 +7,14 @@ import numpy as np
 import tensorflow as tf
 
 from pkkd_tf.data.augmentation import BatchAugmentation, normalize
-from pkkd_tf.data.randomness import fixed_permutation
+from pkkd_tf.data.randomness import fixed_permutation, fold
+
+
+class Shard(NamedTuple):
+    """One worker's part of every batch: part `index` of `count` equal ones."""
+
+    index: int = 0
+    count: int = 1
 
 
 class Span(NamedTuple):
@@ -18,6 +25,17 @@ class Span(NamedTuple):
     epochs: int
     start_epoch: int
     start_step: int
+    shard: Shard = Shard()
+
+    @property
+    def rows(self) -> int:
+        """Rows of a batch that this worker makes."""
+        return self.batch_size // self.shard.count
+
+    @property
+    def first_row(self) -> int:
+        """The first of them."""
+        return self.rows * self.shard.index
 
 
 class ImageDataset(ABC):
@@ -81,7 +99,12 @@ class ImageDataset(ABC):
         return self.num_train // batch_size
 
     def train(
-        self, batch_size: int, epochs: int = 1, start_epoch: int = 0, start_step: int = 0
+        self,
+        batch_size: int,
+        epochs: int = 1,
+        start_epoch: int = 0,
+        start_step: int = 0,
+        shard: tuple[int, int] = (0, 1),
     ) -> tf.data.Dataset:
         """The training batches from (start_epoch, start_step) to the end of epoch `epochs` - 1.
 
@@ -93,11 +116,15 @@ class ImageDataset(ABC):
             epochs: int. The epoch to stop before.
             start_epoch: int. First epoch.
             start_step: int. First step of the first epoch.
+            shard: tuple (index, count). Makes part `index` of `count` equal parts of every batch,
+                and decodes no more than that. Put together, the parts are the batches that one
+                process gets, bit for bit with the standard augmentation; what works on whole
+                batches (randaugment, randomerasing, mixup, cutmix) draws for each part.
 
         Returns:
             A `tf.data.Dataset` of (epochs - start_epoch) * steps_per_epoch - start_step pairs:
-            images float32 of shape (batch_size, *image_shape); labels int32 of shape
-            (batch_size,), or float32 of shape (batch_size, num_classes) if `one_hot`.
+            images float32 of shape (rows, *image_shape); labels int32 of shape (rows,), or
+            float32 of shape (rows, num_classes) if `one_hot`; rows = batch_size / count.
 
         Raises:
             ValueError: a number is out of its range.
@@ -108,31 +135,40 @@ class ImageDataset(ABC):
         model.fit(data.train(32, epochs=5), steps_per_epoch=data.steps_per_epoch(32), epochs=5)
         ```
         """
-        span = Span(batch_size, self.steps_per_epoch(batch_size), epochs, start_epoch, start_step)
+        steps = self.steps_per_epoch(batch_size)
+        span = Span(batch_size, steps, epochs, start_epoch, start_step, Shard(*shard))
         _check_span(span)
+        _check_shard(span.shard, batch_size)
         count = (epochs - start_epoch) * span.steps - start_step
+
+        def augment(images: tf.Tensor, labels: tf.Tensor, key: tf.Tensor) -> tuple:
+            key = fold(key, span.shard.index) if span.shard.count > 1 else key
+            return self._augment(images, labels, key)
+
         batches = self._training_batches(span).map(
-            self._augment, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True
+            augment, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True
         )
         return _finished(batches.apply(tf.data.experimental.assert_cardinality(count)))
 
-    def test(self, batch_size: int) -> tf.data.Dataset:
+    def test(self, batch_size: int, shard: tuple[int, int] = (0, 1)) -> tf.data.Dataset:
         """All test images in a fixed order; the last batch may be smaller.
 
         Args:
             batch_size: int. Rows of a batch.
+            shard: tuple (index, count). Every `count`-th image from image `index` on, alone.
 
         Returns:
             A `tf.data.Dataset` of (images float32, labels int32).
 
         Raises:
-            ValueError: batch_size is not positive.
+            ValueError: batch_size is not positive, or the shard is none.
         """
         if batch_size < 1:
             raise ValueError(
                 f"The batch size must be at least 1. Received: batch_size={batch_size}"
             )
-        return _finished(self._normalized(self._test_batches(batch_size)))
+        _check_shard(Shard(*shard))
+        return _finished(self._normalized(self._test_batches(batch_size, Shard(*shard))))
 
     def sample(self, n: int) -> np.ndarray:
         """Preprocessed training images without augmentation, for calibration.
@@ -163,10 +199,10 @@ class ImageDataset(ABC):
 
     @abstractmethod
     def _training_batches(self, span: Span) -> tf.data.Dataset:
-        """Full batches of (pixels, int32 labels, key), cropped and flipped if standard."""
+        """`span.rows` rows of each batch: (pixels, labels, key), cropped, flipped if standard."""
 
     @abstractmethod
-    def _test_batches(self, batch_size: int) -> tf.data.Dataset:
+    def _test_batches(self, batch_size: int, shard: Shard) -> tf.data.Dataset:
         """Batches of (pixels, int32 labels) of the test set."""
 
     @abstractmethod
@@ -200,6 +236,14 @@ def _check_span(span: Span) -> None:
             "0 <= start_step < steps per epoch. "
             f"Received: start_epoch={span.start_epoch}, start_step={span.start_step}, "
             f"epochs={span.epochs}, steps per epoch={span.steps}"
+        )
+
+
+def _check_shard(shard: Shard, batch_size: int = 0) -> None:
+    if not 0 <= shard.index < shard.count or batch_size % shard.count:
+        raise ValueError(
+            "A shard must be (index, count) with 0 <= index < count, and the batch size a multiple "
+            f"of count. Received: shard={tuple(shard)}, batch_size={batch_size}"
         )
 
 

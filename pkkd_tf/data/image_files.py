@@ -5,7 +5,7 @@ from typing import Any
 import tensorflow as tf
 
 from pkkd_tf.data.class_folders import ImageFiles
-from pkkd_tf.data.dataset import Span, training_subset
+from pkkd_tf.data.dataset import Shard, Span, training_subset
 from pkkd_tf.data.photos import PhotoDataset
 from pkkd_tf.data.randomness import augmentation_key, epoch_batches, fixed_permutation, fold
 
@@ -47,9 +47,10 @@ class ImageFilesDataset(PhotoDataset):
 
     def _training_batches(self, span: Span) -> tf.data.Dataset:
         def places_of(epoch: tf.Tensor, step: tf.Tensor, rows: tf.Tensor) -> tf.data.Dataset:
-            positions = step * span.batch_size + tf.range(span.batch_size, dtype=tf.int64)
+            part = tf.range(span.first_row, span.first_row + span.rows, dtype=tf.int64)
+            positions = step * span.batch_size + part
             return tf.data.Dataset.from_tensor_slices(
-                (tf.fill([span.batch_size], epoch), positions, rows)
+                (tf.fill([span.rows], epoch), positions, tf.gather(rows, part))
             )
 
         places = epoch_batches(
@@ -63,7 +64,7 @@ class ImageFilesDataset(PhotoDataset):
         examples = places.flat_map(places_of).map(
             self._training_example, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True
         )
-        return self._batched_training(examples, span.batch_size)
+        return self._batched_training(examples, span.rows)
 
     def _training_example(
         self, epoch: tf.Tensor, position: tf.Tensor, row: tf.Tensor
@@ -90,8 +91,8 @@ class ImageFilesDataset(PhotoDataset):
         number, image = self._test_photo(lambda k: tf.io.read_file(names[k]), names)
         return number, image, label
 
-    def _test_batches(self, batch_size: int) -> tf.data.Dataset:
-        files = tf.data.Dataset.from_tensor_slices(tuple(self._test))
+    def _test_batches(self, batch_size: int, shard: Shard) -> tf.data.Dataset:
+        files = tf.data.Dataset.from_tensor_slices(tuple(self._test)).shard(*reversed(shard))
         return self._test_examples(files, self._evaluation_example).batch(batch_size)
 
     def _sample_batches(self, n: int) -> tf.data.Dataset:

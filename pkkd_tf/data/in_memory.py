@@ -5,7 +5,7 @@ from typing import Any
 import tensorflow as tf
 
 from pkkd_tf.data.augmentation import random_crop_and_flip
-from pkkd_tf.data.dataset import ImageDataset, Span, training_subset
+from pkkd_tf.data.dataset import ImageDataset, Shard, Span, training_subset
 from pkkd_tf.data.randomness import augmentation_key, epoch_batches, fixed_permutation
 from pkkd_tf.data.readers import Arrays
 
@@ -49,14 +49,17 @@ class InMemoryDataset(ImageDataset):
 
     def _training_batches(self, span: Span) -> tf.data.Dataset:
         images, labels = self._train
+        part = slice(span.first_row, span.first_row + span.rows)
 
         def one_batch(
             epoch: tf.Tensor, step: tf.Tensor, rows: tf.Tensor
         ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
             key = augmentation_key(self.seed, epoch, step)
+            rows = rows[part]
             batch = tf.gather(images, rows)
             if self._standard:
-                batch = random_crop_and_flip(batch, key, self._padding, self._flip)
+                place = span.first_row, span.batch_size
+                batch = random_crop_and_flip(batch, key, self._padding, self._flip, place)
             return batch, tf.gather(labels, rows), key
 
         places = epoch_batches(
@@ -69,9 +72,9 @@ class InMemoryDataset(ImageDataset):
         )
         return places.map(one_batch, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
 
-    def _test_batches(self, batch_size: int) -> tf.data.Dataset:
-        images, labels = self._test
-        starts = tf.data.Dataset.range(0, self.num_test, batch_size)
+    def _test_batches(self, batch_size: int, shard: Shard) -> tf.data.Dataset:
+        images, labels = (part[shard.index :: shard.count] for part in self._test)
+        starts = tf.data.Dataset.range(0, len(labels), batch_size)
         return starts.map(lambda i: (images[i : i + batch_size], labels[i : i + batch_size]))
 
     def _sample_batches(self, n: int) -> tf.data.Dataset:

@@ -6,7 +6,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from pkkd_tf.data.dataset import Span, check_limit
+from pkkd_tf.data.dataset import Shard, Span, check_limit
 from pkkd_tf.data.photos import PhotoDataset
 from pkkd_tf.data.randomness import augmentation_key, fixed_permutation, fold, order_key
 
@@ -52,18 +52,22 @@ class RecordsDataset(PhotoDataset):
         def one_epoch(epoch: tf.Tensor) -> tf.data.Dataset:
             first = tf.where(epoch == span.start_epoch, tf.cast(span.start_step, tf.int64), 0)
             if self._broken.skip:
-                batches = self._epoch_examples(epoch, 0).concatenate(self._epoch_examples(epoch, 1))
-                batches = self._batched_training(batches, span.batch_size)
+                once, again = (self._epoch_examples(span, epoch, reading) for reading in (0, 1))
+                batches = self._batched_training(once.concatenate(again), span.rows)
                 return batches.take(span.steps).skip(first)
-            examples = self._epoch_examples(epoch, 0, first * span.batch_size)
-            return self._batched_training(examples, span.batch_size)
+            examples = self._epoch_examples(span, epoch, 0, first * span.batch_size)
+            batches = self._batched_training(examples, span.rows)
+            return batches.take(span.steps - first)  # of a rest, a shard may hold a full batch
 
         return tf.data.Dataset.range(span.start_epoch, span.epochs).flat_map(one_epoch)
 
     def _epoch_examples(
-        self, epoch: tf.Tensor, reading: int, first: int | tf.Tensor = 0
+        self, span: Span, epoch: tf.Tensor, reading: int, first: int | tf.Tensor = 0
     ) -> tf.data.Dataset:
-        """(pixels, label, key) of an epoch from record `first` on."""
+        """(pixels, label, key) of the shard's records of an epoch, from record `first` on."""
+
+        def is_ours(position: tf.Tensor, record: tf.Tensor) -> tf.Tensor:
+            return position % span.batch_size // span.rows == span.shard.index
 
         def one(position: tf.Tensor, record: tf.Tensor) -> tuple[tf.Tensor, ...]:
             key = fold(augmentation_key(self.seed, epoch, position), reading)
@@ -75,6 +79,7 @@ class RecordsDataset(PhotoDataset):
         photos = (
             records.enumerate()
             .skip(first)
+            .filter(is_ours)
             .map(one, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
         )
         if self._broken.skip:
@@ -110,8 +115,8 @@ class RecordsDataset(PhotoDataset):
         number, image = self._test_photo(lambda k: contents, name)
         return number, image, label
 
-    def _test_batches(self, batch_size: int) -> tf.data.Dataset:
-        records = tf.data.TFRecordDataset(self._test)
+    def _test_batches(self, batch_size: int, shard: Shard) -> tf.data.Dataset:
+        records = tf.data.TFRecordDataset(self._test).shard(*reversed(shard))
         return self._test_examples(records, self._evaluation_example).batch(batch_size)
 
     def _sample_batches(self, n: int) -> tf.data.Dataset:
