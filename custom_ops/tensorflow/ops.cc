@@ -77,6 +77,7 @@ REGISTER_OP("PkkdAdderConv2D")
     .Attr("explicit_paddings: list(int) = []")
     .Attr("dilations: list(int) = [1, 1]")
     .Attr("groups: int >= 1 = 1")
+    .Attr("input_gradient: {'clipped', 'sign'} = 'clipped'")
     .SetShapeFn(ResponseShape)
     .Doc(R"(
 Adder response, the negative L1 distance between image windows and filters.
@@ -94,6 +95,7 @@ padding: SAME as TensorFlow pads, VALID, or EXPLICIT.
 explicit_paddings: zero pixels top, bottom, left, right; only with EXPLICIT.
 dilations: height and width, pixels from tap to tap.
 groups: number of channel groups; C means depthwise.
+input_gradient: what the registered gradient computes for x; the response does not depend on it.
 )");
 
 REGISTER_OP("PkkdAdderConv2DInputGradient")

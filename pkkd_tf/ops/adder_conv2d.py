@@ -79,7 +79,7 @@ def adder_conv2d(
             dx = path.input_gradient(x, filters, dy, geometry, input_gradient)
             return dx, filter_gradient(x, filters, dy, geometry)
 
-        return path.forward(x, filters, geometry), gradients
+        return path.forward(x, filters, geometry, input_gradient), gradients
 
     return response(x, filters)
 

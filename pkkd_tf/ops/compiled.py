@@ -20,15 +20,20 @@ LIBRARY = pathlib.Path(__file__).parents[2] / "custom_ops" / "tensorflow" / "_pk
 DTYPES = (tf.float32, tf.bfloat16, tf.float16)
 
 
-def forward(x: tf.Tensor, filters: tf.Tensor, geometry: Geometry) -> tf.Tensor:
+def forward(
+    x: tf.Tensor, filters: tf.Tensor, geometry: Geometry, mode: str = "clipped"
+) -> tf.Tensor:
     """`Y(m,n,t) = -sum_{i,j,k} |X(m+i, n+j, k) - F(i,j,k,t)|`, shapes as in `adder_conv2d`.
 
-    Sums accumulate in float32. One result does not depend on the number of threads.
+    Sums accumulate in float32. One result does not depend on the number of threads. The operation
+    keeps `mode`, that of `input_gradient`, for its gradient once it is loaded from a SavedModel.
 
     Raises:
         RuntimeError: the library is not available.
     """
-    return _library().pkkd_adder_conv2d(x=x, filters=filters, **_attributes(geometry))
+    return _library().pkkd_adder_conv2d(
+        x=x, filters=filters, input_gradient=mode, **_attributes(geometry)
+    )
 
 
 def input_gradient(
@@ -72,8 +77,7 @@ def instruction_set() -> str:
 def load() -> Any | None:
     """Loads the compiled operations on the first call.
 
-    A SavedModel that holds them can be loaded, and trained, after this call. Its input gradient
-    is then the "clipped" one.
+    A SavedModel that holds them can be loaded, and trained, after this call.
 
     Returns:
         The module of the raw operations, or None after one warning that says why.
@@ -135,7 +139,8 @@ def _gradients(op: tf.Operation, gradient: tf.Tensor) -> tuple[tf.Tensor, tf.Ten
         tuple(op.get_attr("dilations")),
         op.get_attr("groups"),
     )
-    dx = input_gradient(x, filters, gradient, geometry, "clipped")
+    mode = op.get_attr("input_gradient").decode()
+    dx = input_gradient(x, filters, gradient, geometry, mode)
     return dx, filter_gradient(x, filters, gradient, geometry)
 
 

@@ -18,8 +18,13 @@ TILE_ELEMENTS = 1 << 20
 
 
 @tf.autograph.experimental.do_not_convert
-def forward(x: tf.Tensor, filters: tf.Tensor, geometry: Geometry) -> tf.Tensor:
-    """`Y(m,n,t) = -sum_{i,j,k} |X(m+i, n+j, k) - F(i,j,k,t)|`, shapes as in `adder_conv2d`."""
+def forward(
+    x: tf.Tensor, filters: tf.Tensor, geometry: Geometry, mode: str = "clipped"
+) -> tf.Tensor:
+    """`Y(m,n,t) = -sum_{i,j,k} |X(m+i, n+j, k) - F(i,j,k,t)|`, shapes as in `adder_conv2d`.
+
+    `mode` is that of `input_gradient`; only the compiled operation has a use for it here.
+    """
     plan = _Plan(x, filters, geometry)
 
     def tile(images: tf.Tensor) -> tf.Tensor:

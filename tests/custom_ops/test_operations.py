@@ -191,7 +191,8 @@ def test_instruction_set_is_told(operations, monkeypatch):
     assert compiled.instruction_set() == "baseline"
 
 
-def test_saved_model_holds_the_operation_and_trains(operations, tmp_path):
+@pytest.mark.parametrize("mode", ["clipped", "sign"])
+def test_saved_model_holds_the_operation_and_trains(operations, tmp_path, mode):
     class Response(tf.Module):
         def __init__(self):
             self.filters = tf.Variable(tf.random.normal([3, 3, 2, 8]))
@@ -199,7 +200,7 @@ def test_saved_model_holds_the_operation_and_trains(operations, tmp_path):
         @tf.function(input_signature=[tf.TensorSpec([None, 7, 7, 8])])
         def __call__(self, x):
             geometry = make_geometry(2, ((1, 1), (1, 1)), 1, 4)
-            return compiled.forward(x, self.filters, geometry)
+            return compiled.forward(x, self.filters, geometry, mode)
 
     module, x = Response(), tf.random.normal([2, 7, 7, 8])
     tf.saved_model.save(module, str(tmp_path))
@@ -212,7 +213,7 @@ def test_saved_model_holds_the_operation_and_trains(operations, tmp_path):
     dx, df = tape.gradient(loss, [x, loaded.filters])
     geometry = ((2, 2), ((1, 1), (1, 1)), (1, 1), 4)
     expected = numpy_adder.gradients(
-        x.numpy(), loaded.filters.numpy(), 2 * y.numpy(), *geometry, "clipped"
+        x.numpy(), loaded.filters.numpy(), 2 * y.numpy(), *geometry, mode
     )
     np.testing.assert_allclose(dx, expected[0], rtol=1e-5, atol=1e-4)
     np.testing.assert_allclose(df, expected[1], rtol=1e-5, atol=1e-3)
