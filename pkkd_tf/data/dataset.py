@@ -11,10 +11,10 @@ from pkkd_tf.data.randomness import fixed_permutation, fold
 
 
 class Shard(NamedTuple):
-    """One worker's part of every batch: part `index` of `count` equal ones."""
+    """One worker's part of every batch: number `part` of `parts` equal ones."""
 
-    index: int = 0
-    count: int = 1
+    part: int = 0
+    parts: int = 1
 
 
 class Span(NamedTuple):
@@ -30,12 +30,12 @@ class Span(NamedTuple):
     @property
     def rows(self) -> int:
         """Rows of a batch that this worker makes."""
-        return self.batch_size // self.shard.count
+        return self.batch_size // self.shard.parts
 
     @property
     def first_row(self) -> int:
         """The first of them."""
-        return self.rows * self.shard.index
+        return self.rows * self.shard.part
 
 
 class ImageDataset(ABC):
@@ -142,7 +142,7 @@ class ImageDataset(ABC):
         count = (epochs - start_epoch) * span.steps - start_step
 
         def augment(images: tf.Tensor, labels: tf.Tensor, key: tf.Tensor) -> tuple:
-            key = fold(key, span.shard.index) if span.shard.count > 1 else key
+            key = fold(key, span.shard.part) if span.shard.parts > 1 else key
             return self._augment(images, labels, key)
 
         batches = self._training_batches(span).map(
@@ -240,7 +240,7 @@ def _check_span(span: Span) -> None:
 
 
 def _check_shard(shard: Shard, batch_size: int = 0) -> None:
-    if not 0 <= shard.index < shard.count or batch_size % shard.count:
+    if not 0 <= shard.part < shard.parts or batch_size % shard.parts:
         raise ValueError(
             "A shard must be (index, count) with 0 <= index < count, and the batch size a multiple "
             f"of count. Received: shard={tuple(shard)}, batch_size={batch_size}"

@@ -73,7 +73,7 @@ class InMemoryDataset(ImageDataset):
         return places.map(one_batch, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
 
     def _test_batches(self, batch_size: int, shard: Shard) -> tf.data.Dataset:
-        images, labels = (part[shard.index :: shard.count] for part in self._test)
+        images, labels = (part[shard.part :: shard.parts] for part in self._test)
         starts = tf.data.Dataset.range(0, len(labels), batch_size)
         return starts.map(lambda i: (images[i : i + batch_size], labels[i : i + batch_size]))
 

@@ -67,7 +67,7 @@ class RecordsDataset(PhotoDataset):
         """(pixels, label, key) of the shard's records of an epoch, from record `first` on."""
 
         def is_ours(position: tf.Tensor, record: tf.Tensor) -> tf.Tensor:
-            return position % span.batch_size // span.rows == span.shard.index
+            return position % span.batch_size // span.rows == span.shard.part
 
         def one(position: tf.Tensor, record: tf.Tensor) -> tuple[tf.Tensor, ...]:
             key = fold(augmentation_key(self.seed, epoch, position), reading)
