@@ -2,12 +2,14 @@
 
 import warnings
 
+import numpy as np
 import pytest
 import tensorflow as tf
 
 from custom_ops import build
-from pkkd_tf.ops import compiled
+from pkkd_tf.ops import adder_conv2d, compiled, use_path
 from pkkd_tf.ops.geometry import make_geometry
+from tests import numpy_adder
 
 
 @pytest.fixture
@@ -53,7 +55,8 @@ def test_a_file_that_is_no_library(library):
     assert "Received: built for TensorFlow unknown" in warning_of_load()
 
 
-def test_undefined_symbol(library, tmp_path):
+def compile_broken(library, tmp_path):
+    """A library that says it is for this TensorFlow and calls what this TensorFlow lacks."""
     source = tmp_path / "broken.cc"
     source.write_text(
         'extern "C" const char text[];\n'
@@ -62,9 +65,23 @@ def test_undefined_symbol(library, tmp_path):
         "__attribute__((constructor)) void Call() { missing_function(); }\n"
     )
     build._run([*build._compiler(), "-shared", "-fPIC", str(source), "-o", str(library)])
+
+
+def test_undefined_symbol(library, tmp_path):
+    compile_broken(library, tmp_path)
     text = warning_of_load()
     assert "The compiled library does not load." in text
     assert "missing_function" in text
+
+
+def test_stock_operations_serve_instead_after_one_warning(library, tmp_path):
+    compile_broken(library, tmp_path)
+    x, f = tf.random.normal([2, 7, 7, 3]), tf.random.normal([3, 3, 3, 4])
+    with pytest.warns(UserWarning, match="python -m custom_ops.build") as caught, use_path("auto"):
+        for _ in range(3):
+            y = adder_conv2d(x, f)
+    assert len(caught) == 1
+    np.testing.assert_allclose(y, numpy_adder.forward(x.numpy(), f.numpy()), rtol=1e-5)
 
 
 def test_use_without_the_library_is_an_error(library):
