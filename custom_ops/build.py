@@ -22,11 +22,15 @@ KERNELS_LIBRARY = ROOT / "kernels" / "_pkkd_kernels.so"
 
 FLAGS = ["-std=c++17", "-fPIC", "-ffp-contract=off", "-Wall", "-Wextra", f"-I{ROOT.parent}"]
 OPTIMIZED = ["-O3", "-DNDEBUG"]
+AVX2 = ["-mavx2", "-mfma", "-mf16c"]
+AVX512 = ["-mavx512f", "-mavx512dq", "-mavx512vl", "-mavx512bw", *AVX2]
 INSTRUCTION_SETS = {
-    "tiles_avx2.cc": ["-mavx2", "-mfma", "-mf16c"],
-    "tiles_avx512.cc": "-mavx512f -mavx512dq -mavx512vl -mavx512bw -mavx2 -mfma -mf16c".split(),
+    "tiles_avx2.cc": AVX2,
+    "tiles_avx512.cc": AVX512,
+    "int8_tiles_avx2.cc": AVX2,
+    "int8_tiles_avx512.cc": AVX512,
 }
-TEST_SOURCES = ("c_api.cc", "grid_test.cc")
+TEST_SOURCES = ("c_api.cc", "grid_test.cc", "int8_grid_test.cc")
 JOBS = 2
 
 
@@ -75,7 +79,8 @@ def run_grid_test(sanitize: str | None = None, quiet: bool = False) -> None:
         BuildError: it does not compile, or a kernel or a sanitizer complains.
     """
     flags = [f"-fsanitize={sanitize}", "-fno-sanitize-recover=all"] if sanitize else []
-    sources = [*_kernel_sources(), (KERNELS / "grid_test.cc", [])]
+    tests = [(KERNELS / name, []) for name in ("grid_test.cc", "int8_grid_test.cc")]
+    sources = [*_kernel_sources(), *tests]
     with tempfile.TemporaryDirectory() as folder:
         program = pathlib.Path(folder) / "grid_test"
         _compile_and_link(sources, ["-O1", "-g", *flags], [*flags, "-pthread"], program, quiet)

@@ -10,20 +10,28 @@ COPTS = [
     "-DNDEBUG",
 ]
 
+AVX2 = [
+    "-mavx2",
+    "-mfma",
+    "-mf16c",
+]
+
+AVX512 = [
+    "-mavx512f",
+    "-mavx512dq",
+    "-mavx512vl",
+    "-mavx512bw",
+] + AVX2
+
 INSTRUCTION_SETS = {
-    "tiles_avx2.cc": ["-mavx2", "-mfma", "-mf16c"],
-    "tiles_avx512.cc": [
-        "-mavx512f",
-        "-mavx512dq",
-        "-mavx512vl",
-        "-mavx512bw",
-        "-mavx2",
-        "-mfma",
-        "-mf16c",
-    ],
+    "tiles_avx2.cc": AVX2,
+    "tiles_avx512.cc": AVX512,
+    "int8_tiles_avx2.cc": AVX2,
+    "int8_tiles_avx512.cc": AVX512,
 }
 
 TEST_SOURCES = [
     "c_api.cc",
     "grid_test.cc",
+    "int8_grid_test.cc",
 ]

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "custom_ops/kernels/cpu/adder.h"
+#include "custom_ops/kernels/cpu/int8.h"
 #include "custom_ops/kernels/cpu/reference.h"
 
 namespace {
@@ -56,6 +57,22 @@ void pkkd_adder_input_gradient_reference(const int64_t* sizes, int type, int slo
     pkkd::AdderInputGradientReference(shape, pkkd::DataType(type), pkkd::Slope(slope), x, filters,
                                       gradient, dx, image, 0, shape.height);
   }
+}
+
+void* pkkd_int8_pack(const int64_t* sizes, const int8_t* filters) {
+  return new pkkd::PackedFiltersInt8(pkkd::PackFiltersInt8(ShapeOf(sizes), filters));
+}
+
+void pkkd_int8_free(void* packed) { delete static_cast<pkkd::PackedFiltersInt8*>(packed); }
+
+// epilogue: residual_multiplier, shift, low, high; residual may be null.
+void pkkd_int8_forward(const int64_t* sizes, const int8_t* x, const void* packed, int32_t zero,
+                       const int32_t* multiplier, const int64_t* bias, const int8_t* residual,
+                       const int32_t* epilogue, int8_t* y, int threads) {
+  const pkkd::Int8Epilogue e = {multiplier,  bias,        residual,   epilogue[0],
+                                epilogue[1], epilogue[2], epilogue[3]};
+  pkkd::AdderForwardInt8(ShapeOf(sizes), x, *static_cast<const pkkd::PackedFiltersInt8*>(packed),
+                         zero, e, y, Threads(threads));
 }
 
 const char* pkkd_instruction_set() { return pkkd::InstructionSet(); }

@@ -1,6 +1,7 @@
 #include <cstdlib>
 #include <cstring>
 
+#include "custom_ops/kernels/cpu/int8_tiles.h"
 #include "custom_ops/kernels/cpu/tiles.h"
 
 namespace pkkd {
@@ -42,6 +43,15 @@ const Tiles* OverrideTiles() {
 const Tiles& SelectTiles() {
   const Tiles* table = OverrideTiles();
   return table == nullptr ? *RunnableTiles()[0] : *table;
+}
+
+const Int8Tiles& SelectInt8Tiles() {
+#ifdef PKKD_X86
+  const Tiles* table = &SelectTiles();
+  if (table == &kAvx512Tiles) return kAvx512Int8Tiles;
+  if (table == &kAvx2Tiles) return kAvx2Int8Tiles;
+#endif
+  return kBaselineInt8Tiles;
 }
 
 const char* InstructionSet() { return SelectTiles().name; }

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "custom_ops/kernels/cpu/adder.h"
+#include "custom_ops/kernels/cpu/int8_grid_test.h"
 #include "custom_ops/kernels/cpu/number_types.h"
 #include "custom_ops/kernels/cpu/reference.h"
 
@@ -118,5 +119,8 @@ void CheckInstructionSet(const char* name) {
 }  // namespace pkkd
 
 int main() {
-  for (const char* name : {"baseline", "avx2", "avx512"}) pkkd::CheckInstructionSet(name);
+  for (const char* name : {"baseline", "avx2", "avx512"}) {
+    pkkd::CheckInstructionSet(name);
+    pkkd::CheckInt8InstructionSet(name);
+  }
 }
