@@ -4,7 +4,8 @@
 
 becomes one AdderConv2D with inputs x, filters[, scale, offset][, residual] and the options
 `affine`, `residual` and `relu`: `y = relu(y * scale + offset + residual)`. A step is taken only
-where nobody else reads what would disappear.
+where nobody else reads what would disappear. MAX_POOL_2D changes places with what follows it where
+that rises with the response: max(y) * 2 = max(y * 2).
 """
 
 from typing import Any
@@ -65,25 +66,53 @@ class _Follower:
 
     def fuse(self) -> None:
         """Takes in as many following operators as can be, then rewrites the adder operator."""
-        while not self.relu and self._take_next():
+        while not self.relu and (self._take_next() or self._take_past_pool()):
             pass
         self._write()
 
     def _take_next(self) -> bool:
         y = self.operator.outputs[0]
-        consumers = self.graph.consumers(y)
-        if self.graph.is_output(y) or len(consumers) != 1:
-            return False
-        follower = consumers[0]
-        take = {"MUL": self._mul, "ADD": self._add, "SUB": self._sub, "RELU": self._relu}
-        name = self.graph.name(follower)
-        if name not in take or _activation(follower) not in (_NONE, _RELU):
-            return False
-        if not take[name](follower, y):
+        follower = self._only_reader(y, tuple(self._takers()))
+        if follower is None or not self._takers()[self.graph.name(follower)](follower, y):
             return False
         self.relu = self.relu or _activation(follower) == _RELU
         self._replace(follower)
         return True
+
+    def _takers(self) -> dict[str, Any]:
+        return {"MUL": self._mul, "ADD": self._add, "SUB": self._sub, "RELU": self._relu}
+
+    def _only_reader(self, tensor: int, names: tuple[str, ...]) -> Any | None:
+        """The operator of one of these names that alone reads a tensor."""
+        consumers = self.graph.consumers(tensor)
+        if self.graph.is_output(tensor) or len(consumers) != 1:
+            return None
+        named = self.graph.name(consumers[0]) in names
+        return consumers[0] if named and _activation(consumers[0]) in (_NONE, _RELU) else None
+
+    def _take_past_pool(self) -> bool:
+        pool = self._only_reader(self.operator.outputs[0], ("MAX_POOL_2D",))
+        if pool is None or self.residual is not None or _activation(pool) != _NONE:
+            return False
+        pooled = pool.outputs[0]
+        follower = self._only_reader(pooled, tuple(self._takers()))
+        if follower is None or not self._rises(follower, pooled):
+            return False
+        self._takers()[self.graph.name(follower)](follower, pooled)
+        self.relu = self.relu or _activation(follower) == _RELU
+        pool.outputs = follower.outputs
+        self.graph.operators.remove(follower)
+        return True
+
+    def _rises(self, follower: Any, y: int) -> bool:
+        """Whether the follower is known to be a function of `y` alone that never falls."""
+        name = self.graph.name(follower)
+        if name == "RELU":
+            return True
+        values = self._per_channel(follower, y)
+        if values is None or (name == "SUB" and follower.inputs[0] != y):
+            return False
+        return name != "MUL" or bool((values > 0).all())
 
     def _mul(self, follower: Any, y: int) -> bool:
         factor = self._per_channel(follower, y)
@@ -139,9 +168,10 @@ class _Follower:
     def _write(self) -> None:
         inputs = list(self.operator.inputs)
         if self.scale is not None:
-            name = self.graph.subgraph.tensors[inputs[1]].name.decode()
-            inputs.append(self.graph.add_constant(self.scale, f"{name}/scale"))
-            inputs.append(self.graph.add_constant(self.offset, f"{name}/offset"))
+            name = self.graph.tensor_name(inputs[1])
+            for values, part in ((self.scale, "scale"), (self.offset, "offset")):
+                constant = self.graph.add_constant(values.astype(np.float32), f"{name}/{part}")
+                inputs.append(constant)
         if self.residual is not None:
             inputs.append(self.residual)
         self.operator.inputs = inputs

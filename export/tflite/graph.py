@@ -10,7 +10,13 @@ from tensorflow.lite.python import schema_util
 from tensorflow.lite.tools import flatbuffer_utils
 
 ALIGNMENT = 16  # bytes, what TFLite wants of constants
-_TYPES = {schema.TensorType.FLOAT32: np.float32, schema.TensorType.INT32: np.int32}
+_TYPES = {
+    schema.TensorType.FLOAT32: np.float32,
+    schema.TensorType.INT8: np.int8,
+    schema.TensorType.INT32: np.int32,
+    schema.TensorType.INT64: np.int64,
+}
+_NUMBERS = {np.dtype(dtype): number for number, dtype in _TYPES.items()}
 
 
 class Graph:
@@ -61,26 +67,67 @@ class Graph:
         return tuple(int(size) for size in ([] if shape is None else shape))
 
     def constant(self, tensor: int) -> np.ndarray | None:
-        """The numbers of a constant of type float32 or int32; None for every other tensor."""
+        """The numbers of a constant; None for tensors that are computed, and for other types."""
         entry = self.subgraph.tensors[tensor]
         data = self.model.buffers[entry.buffer].data
         if data is None or not len(data) or entry.type not in _TYPES:
             return None
         return np.asarray(data, np.uint8).view(_TYPES[entry.type]).reshape(self.shape(tensor))
 
+    def dtype(self, tensor: int) -> np.dtype | None:
+        """The type of the numbers; None for one that is not handled here."""
+        number = self.subgraph.tensors[tensor].type
+        return np.dtype(_TYPES[number]) if number in _TYPES else None
+
+    def tensor_name(self, tensor: int) -> str:
+        """The name, which is for people."""
+        return self.subgraph.tensors[tensor].name.decode()
+
     def add_constant(self, values: np.ndarray, name: str) -> int:
-        """Adds a float32 constant; returns the number of its tensor."""
-        values = np.ascontiguousarray(values, np.float32)
+        """Adds a constant of the type of `values`; returns the number of its tensor."""
+        values = np.ascontiguousarray(values)
         buffer = schema.BufferT(data=values.reshape(-1).view(np.uint8))
         self.model.buffers.append(buffer)
+        number = self.add_tensor(values.shape, values.dtype, name)
+        self.subgraph.tensors[number].buffer = len(self.model.buffers) - 1
+        return number
+
+    def add_tensor(self, shape: Any, dtype: Any, name: str) -> int:
+        """Adds a tensor that is computed; -1 in the shape is a size not known."""
+        known = np.array([max(size, 1) for size in shape], np.int32)
         tensor = schema.TensorT(
-            shape=np.array(values.shape, np.int32),
-            type=schema.TensorType.FLOAT32,
-            buffer=len(self.model.buffers) - 1,
+            shape=known,
+            shapeSignature=np.array(shape, np.int32) if -1 in shape else None,
+            type=_NUMBERS[np.dtype(dtype)],
             name=name.encode(),
         )
         self.subgraph.tensors.append(tensor)
         return len(self.subgraph.tensors) - 1
+
+    def set_type(self, tensor: int, dtype: Any) -> None:
+        """Changes the type of a tensor that is computed."""
+        self.subgraph.tensors[tensor].type = _NUMBERS[np.dtype(dtype)]
+
+    def set_scale(self, tensor: int, scale: Any, zero: Any, axis: int = 0) -> None:
+        """Says what a tensor's integers mean: (q - zero) * scale, a value or one along `axis`."""
+        scales = np.atleast_1d(np.asarray(scale, np.float32))
+        zeros = np.broadcast_to(np.asarray(zero, np.int64), scales.shape)
+        self.subgraph.tensors[tensor].quantization = schema.QuantizationParametersT(
+            scale=scales, zeroPoint=np.array(zeros), quantizedDimension=axis
+        )
+
+    def operator_code(self, name: str, version: int) -> int:
+        """The number of a builtin operator's code, added if the model has none."""
+        wanted = getattr(schema.BuiltinOperator, name)
+        for number, code in enumerate(self.model.operatorCodes):
+            same = schema_util.get_builtin_code_from_operator_code(code) == wanted
+            if same and code.version == version:
+                return number
+        code = schema.OperatorCodeT(
+            deprecatedBuiltinCode=min(wanted, 127), builtinCode=wanted, version=version
+        )
+        self.model.operatorCodes.append(code)
+        return len(self.model.operatorCodes) - 1
 
     def drop_unread(self) -> None:
         """Removes operators whose results nobody reads, then tensors and buffers nobody uses."""

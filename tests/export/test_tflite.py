@@ -213,3 +213,21 @@ def test_command_line(file, tmp_path):
     assert done.returncode == 0, done.stderr
     assert f"output: {output} ({output.stat().st_size:,} bytes)" in done.stdout
     assert "outputs equal the network's to" in done.stdout
+
+
+@pytest.mark.parametrize("rising", (True, False))
+def test_batch_norm_moves_before_a_maximum_where_it_rises(rising):
+    """VGG pools first; a channel whose factor is negative stays as it is."""
+    random = np.random.default_rng(0)
+    norm = keras.layers.BatchNormalization()
+    layers = AdderConv2D(4, 3), keras.layers.MaxPooling2D(), norm, keras.layers.ReLU()
+    model = sequential((8, 8, 3), *layers, keras.layers.Flatten())
+    gamma = random.uniform(0.5, 1.5, 4) * (1 if rising else [1, 1, -1, 1])
+    norm.set_weights([gamma, np.full(4, 8), random.normal(size=4) - 28, np.full(4, 9)])
+    data = convert(model, "custom_op")
+    assert_equal_outputs(model, data)
+    graph = Graph(data)
+    names = [graph.name(operator) for operator in graph.operators]
+    assert names[:2] == ["AdderConv2D", "MAX_POOL_2D"]
+    assert ("MUL" in names) == (not rising)
+    assert get_options(graph.operators[0]).get("relu", 0) == rising
