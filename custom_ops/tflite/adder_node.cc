@@ -1,5 +1,6 @@
 #include "custom_ops/tflite/adder_node.h"
 
+#include <algorithm>
 #include <cstdlib>
 #include <cstring>
 
@@ -37,6 +38,10 @@ int64_t Product(const std::vector<int64_t>& factors) {
   return product;
 }
 
+size_t SizeOf(TfLiteType type) {
+  return type == kTfLiteInt8 ? 1 : type == kTfLiteInt64 ? 8 : 4;
+}
+
 bool Holds(const TfLiteTensor& tensor, const std::vector<int64_t>& shape) {
   return Dims(tensor) == shape;
 }
@@ -51,9 +56,14 @@ AdderNode::AdderNode(const TfLiteNode& node, std::shared_ptr<ThreadPool> threads
 
 std::string AdderNode::Prepare(TfLiteContext* context) {
   if (!options_error_.empty()) return options_error_;
-  std::string error = CheckTensors(context);
+  std::string error = CheckNumbers(context);
+  if (error.empty()) error = CheckOptions(options_, numbers_);
+  if (error.empty()) error = CheckTensors(context);
   if (error.empty()) error = CheckShapes(context);
   if (error.empty()) error = CheckExtraInputs(context);
+  if (error.empty() && numbers_ == Numbers::kInt8) {
+    error = int8_.Prepare(shape_, Input(context, 1), Input(context, 2), Input(context, 3));
+  }
   if (!error.empty()) return error;
   auto* size = static_cast<TfLiteIntArray*>(std::malloc(5 * sizeof(int)));  // TFLite frees it
   if (size == nullptr) return "There must be memory for a shape. Received: none";
@@ -65,14 +75,8 @@ std::string AdderNode::Prepare(TfLiteContext* context) {
          ShapeText({dims, dims + 4});
 }
 
-// Number, place and type of the tensors.
-std::string AdderNode::CheckTensors(TfLiteContext* context) const {
-  const int wanted = options_.inputs();
-  if (static_cast<int>(inputs_.size()) != wanted || outputs_.size() != 1) {
-    return "AdderConv2D must have " + std::to_string(wanted) +
-           " inputs, as its options say, and 1 output. Received: inputs=" +
-           std::to_string(inputs_.size()) + ", outputs=" + std::to_string(outputs_.size());
-  }
+// Whether the inputs and outputs are tensors, and of which kind x is.
+std::string AdderNode::CheckNumbers(TfLiteContext* context) {
   for (const std::vector<int>& indices : {inputs_, outputs_}) {
     for (const int index : indices) {
       if (index < 0 || static_cast<size_t>(index) >= context->tensors_size) {
@@ -80,19 +84,50 @@ std::string AdderNode::CheckTensors(TfLiteContext* context) const {
                "tensor index=" +
                std::to_string(index) + ", tensors=" + std::to_string(context->tensors_size);
       }
-      const TfLiteTensor& tensor = context->tensors[index];
-      if (tensor.type != kTfLiteFloat32 || tensor.dims == nullptr) {
-        return "The tensors of AdderConv2D must be float32. Received: type number=" +
-               std::to_string(tensor.type) + ", tensor index=" + std::to_string(index);
-      }
+    }
+  }
+  if (inputs_.empty()) return "AdderConv2D must have inputs. Received: inputs=0";
+  const TfLiteType type = Input(context, 0).type;
+  if (type != kTfLiteFloat32 && type != kTfLiteInt8) {
+    return "x of AdderConv2D must be float32 or int8. Received: type number=" +
+           std::to_string(type);
+  }
+  numbers_ = type == kTfLiteInt8 ? Numbers::kInt8 : Numbers::kFloat32;
+  return "";
+}
+
+// The type an input should have, and the output that of x.
+TfLiteType AdderNode::TypeOf(size_t input) const {
+  if (numbers_ == Numbers::kFloat32) return kTfLiteFloat32;
+  return input == 2 ? kTfLiteInt32 : input == 3 ? kTfLiteInt64 : kTfLiteInt8;
+}
+
+// Number and types of the tensors.
+std::string AdderNode::CheckTensors(TfLiteContext* context) const {
+  const int wanted = options_.inputs(numbers_);
+  if (static_cast<int>(inputs_.size()) != wanted || outputs_.size() != 1) {
+    return "AdderConv2D must have " + std::to_string(wanted) +
+           " inputs, as x and its options say, and 1 output. Received: inputs=" +
+           std::to_string(inputs_.size()) + ", outputs=" + std::to_string(outputs_.size());
+  }
+  for (size_t i = 0; i <= inputs_.size(); ++i) {
+    const int index = i < inputs_.size() ? inputs_[i] : outputs_[0];
+    const TfLiteType type = TypeOf(i < inputs_.size() ? i : 0);
+    const TfLiteTensor& tensor = context->tensors[index];
+    if (tensor.type != type || tensor.dims == nullptr) {
+      return std::string("The tensors of AdderConv2D must be ") +
+             (numbers_ == Numbers::kInt8 ? "int8, with an int32 multiplier and an int64 bias, if x is"
+                                         : "float32 if x is") +
+             ". Received: type number=" + std::to_string(tensor.type) +
+             ", tensor index=" + std::to_string(index);
     }
   }
   return "";
 }
 
 std::string AdderNode::CheckShapes(TfLiteContext* context) {
-  const TfLiteTensor& x = context->tensors[inputs_[0]];
-  const TfLiteTensor& filters = context->tensors[inputs_[1]];
+  const TfLiteTensor& x = Input(context, 0);
+  const TfLiteTensor& filters = Input(context, 1);
   const std::string received =
       ". Received: x.shape=" + ShapeText(x) + ", filters.shape=" + ShapeText(filters) +
       ", groups=" + std::to_string(options_.groups);
@@ -125,7 +160,9 @@ std::string AdderNode::CheckShapes(TfLiteContext* context) {
             f[1],          f[3],           o.groups,     o.stride_h,   o.stride_w,
             o.dilation_h,  o.dilation_w,   o.pad_top,    o.pad_left,   rows / o.stride_h + 1,
             columns / o.stride_w + 1};
-  if (Product(in) < 0 || Product({height, width, in[3]}) < 0 ||
+  // Depthwise kernels lay out every input once for each of its outputs.
+  const int64_t laid_out = f[2] == 1 ? std::max<int64_t>(in[3], f[3]) : in[3];
+  if (Product(in) < 0 || Product({height, width, laid_out}) < 0 ||
       Product({in[0], shape_.output_height, shape_.output_width, f[3]}) < 0) {
     return "x, the padded image and the output must hold at most " +
            std::to_string(kMostNumbers) + " numbers" + received + ", padded height=" +
@@ -139,11 +176,13 @@ std::string AdderNode::CheckExtraInputs(TfLiteContext* context) const {
                                        shape_.outputs};
   for (size_t i = 2; i < inputs_.size(); ++i) {
     const bool is_residual = options_.residual && i + 1 == inputs_.size();
+    const char* numbers = numbers_ == Numbers::kInt8
+                              ? "multiplier and bias must have a number for each output"
+                              : "scale and offset must have a number for each output";
     const std::vector<int64_t> wanted = is_residual ? output : std::vector{shape_.outputs};
-    const TfLiteTensor& tensor = context->tensors[inputs_[i]];
+    const TfLiteTensor& tensor = Input(context, i);
     if (!Holds(tensor, wanted)) {
-      return std::string(is_residual ? "residual must have the shape of the output"
-                                     : "scale and offset must have a number for each output") +
+      return std::string(is_residual ? "residual must have the shape of the output" : numbers) +
              ". Received: shape=" + ShapeText(tensor) + ", wanted shape=" + ShapeText(wanted);
     }
   }
@@ -152,27 +191,40 @@ std::string AdderNode::CheckExtraInputs(TfLiteContext* context) const {
 
 std::string AdderNode::Invoke(TfLiteContext* context) {
   if (shape_.batch * shape_.output_height * shape_.output_width == 0) return "";
-  for (const std::vector<int>& indices : {inputs_, outputs_}) {
-    for (const int index : indices) {
-      const TfLiteTensor& tensor = context->tensors[index];
-      const int64_t numbers = Product(Dims(tensor));
-      if (tensor.data == nullptr || tensor.bytes < numbers * sizeof(float)) {
-        return "Every tensor of AdderConv2D must hold its numbers. Received: bytes=" +
-               std::to_string(tensor.bytes) + ", shape=" + ShapeText(tensor);
-      }
-    }
-  }
+  const std::string error = CheckData(context);
+  if (!error.empty()) return error;
   const ParallelFor parallel_for = [this](int64_t items, int64_t cost, const RangeBody& body) {
     threads_->Run(items, cost, body);
   };
-  AdderForward(shape_, DataType::kFloat32, context->tensors[inputs_[0]].data,
-               context->tensors[inputs_[1]].data, context->tensors[outputs_[0]].data,
-               parallel_for);
+  if (numbers_ == Numbers::kInt8) {
+    const TfLiteTensor* other = options_.residual ? &context->tensors[residual()] : nullptr;
+    return int8_.Invoke(shape_, options_, Input(context, 0), Input(context, 1), Input(context, 2),
+                        Input(context, 3), other, &context->tensors[outputs_[0]], parallel_for);
+  }
+  InvokeFloat32(context, parallel_for);
+  return "";
+}
+
+std::string AdderNode::CheckData(TfLiteContext* context) const {
+  for (size_t i = 0; i <= inputs_.size(); ++i) {
+    const int index = i < inputs_.size() ? inputs_[i] : outputs_[0];
+    const TfLiteTensor& tensor = context->tensors[index];
+    const size_t bytes = Product(Dims(tensor)) * SizeOf(TypeOf(i < inputs_.size() ? i : 0));
+    if (tensor.data == nullptr || tensor.bytes < bytes) {
+      return "Every tensor of AdderConv2D must hold its numbers. Received: bytes=" +
+             std::to_string(tensor.bytes) + ", shape=" + ShapeText(tensor);
+    }
+  }
+  return "";
+}
+
+void AdderNode::InvokeFloat32(TfLiteContext* context, const ParallelFor& parallel_for) const {
+  AdderForward(shape_, DataType::kFloat32, Input(context, 0).data, Input(context, 1).data,
+               context->tensors[outputs_[0]].data, parallel_for);
   if (options_.affine || options_.residual || options_.relu) {
     parallel_for(shape_.batch * shape_.output_height * shape_.output_width, shape_.outputs,
                  [&](int64_t first, int64_t last) { FinishPixels(context, first, last); });
   }
-  return "";
 }
 
 // y = relu(y * scale + offset + residual), each part where the options ask for it.

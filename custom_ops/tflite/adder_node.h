@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "custom_ops/kernels/cpu/adder.h"
+#include "custom_ops/tflite/int8_part.h"
 #include "custom_ops/tflite/options.h"
 #include "custom_ops/tflite/tflite_abi.h"
 #include "custom_ops/tflite/thread_pool.h"
@@ -16,7 +17,9 @@ namespace pkkd {
 // Inputs: x (batch, height, width, channels), filters (kernel height, kernel width, channels /
 // groups, outputs); with the option affine, scale (outputs) and offset (outputs); with the option
 // residual, a tensor of the output's shape. Output: (batch, output height, output width, outputs).
-// All are float32.
+// All are float32. If x is int8 (kernels/cpu/int8.h), filters, residual and output are too, and
+// instead of scale and offset there are always multiplier (outputs), int32, and bias (outputs),
+// int64.
 class AdderNode {
  public:
   AdderNode(const TfLiteNode& node, std::shared_ptr<ThreadPool> threads);
@@ -27,8 +30,15 @@ class AdderNode {
 
  private:
   std::string CheckTensors(TfLiteContext* context) const;
+  std::string CheckNumbers(TfLiteContext* context);
+  TfLiteType TypeOf(size_t input) const;
+  TfLiteTensor& Input(TfLiteContext* context, size_t i) const {
+    return context->tensors[inputs_[i]];
+  }
   std::string CheckShapes(TfLiteContext* context);
   std::string CheckExtraInputs(TfLiteContext* context) const;
+  std::string CheckData(TfLiteContext* context) const;
+  void InvokeFloat32(TfLiteContext* context, const ParallelFor& parallel_for) const;
   void FinishPixels(TfLiteContext* context, int64_t first, int64_t last) const;
 
   int scale() const { return inputs_[2]; }
@@ -38,7 +48,9 @@ class AdderNode {
   std::vector<int> inputs_, outputs_;
   AdderOptions options_;
   std::string options_error_;
+  Numbers numbers_ = Numbers::kFloat32;
   AdderShape shape_ = {};
+  Int8Part int8_;
   const std::shared_ptr<ThreadPool> threads_;
 };
 

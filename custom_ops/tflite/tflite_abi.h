@@ -10,7 +10,13 @@
 extern "C" {
 
 enum TfLiteStatus : int32_t { kTfLiteOk = 0, kTfLiteError = 1 };
-enum TfLiteType : int32_t { kTfLiteFloat32 = 1 };
+enum TfLiteType : int32_t {
+  kTfLiteFloat32 = 1,
+  kTfLiteInt32 = 2,
+  kTfLiteInt64 = 4,
+  kTfLiteInt8 = 9,
+};
+constexpr int32_t kTfLiteMmapRo = 1;  // allocation type of what lies in the model's file
 constexpr int64_t kTfLiteDelegateFlagsAllowDynamicTensors = 1;
 constexpr int32_t kTfLiteBuiltinDelegate = 51;
 

@@ -1,4 +1,4 @@
-"""Random damage to a model of one AdderConv2D: `python -m tests.custom_ops.delegate_fuzz LIB N`.
+"""Random damage to models of one AdderConv2D: `python -m tests.custom_ops.delegate_fuzz LIB N`.
 
 Prints how many models were refused and how many still ran; must end without a crash.
 """
@@ -9,7 +9,7 @@ import sys
 import numpy as np
 from flatbuffers import flexbuffers
 
-from tests.adder_models import OPTIONS, adder_model, set_options, to_bytes
+from tests.adder_models import OPTIONS, adder_model, int8_model, set_options, to_bytes
 from tests.delegate_library import litert
 
 EXTREMES = (-(2**63), -1, 0, 1, 2, 3, 7, 255, 65535, 65536, 2**31 - 1, 2**31, 2**62)
@@ -39,6 +39,23 @@ def _runs(model, delegate):
 
 
 def _damaged(chance):
+    model, options = (_int8 if chance.random() < 0.5 else _float32)(chance)
+    chance.choice((_options, _bytes, _shape, _inputs, _type, _numbers))(model, options, chance)
+    return model
+
+
+def _int8(chance):
+    filters = np.full((3, 3, 2, 4), 5, np.int8)
+    constants = np.full(4, -(2**20), np.int32), np.full(4, 2**26, np.int64)
+    options = OPTIONS | {"zero": 3, "shift": 20, "low": -100, "high": 100}
+    extra = {"computed": chance.choice(((), (), ("filters",), ("multiplier", "bias")))}
+    if chance.random() < 0.3:
+        options |= {"residual": 1, "residual_multiplier": 77}
+        extra["residual_shape"] = (1, 5, 5, 4)
+    return int8_model((1, 5, 5, 2), filters, *constants, options, **extra), options
+
+
+def _float32(chance):
     filters = np.ones((3, 3, 2, 4), np.float32)
     extra = {}
     options = dict(OPTIONS)
@@ -48,9 +65,7 @@ def _damaged(chance):
     if chance.random() < 0.3:
         options["residual"] = 1
         extra["residual_shape"] = (1, 5, 5, 4)
-    model = adder_model((1, 5, 5, 2), filters, options, **extra)
-    chance.choice((_options, _bytes, _shape, _inputs, _type))(model, options, chance)
-    return model
+    return adder_model((1, 5, 5, 2), filters, options, **extra), options
 
 
 def _options(model, options, chance):
@@ -93,6 +108,20 @@ def _inputs(model, options, chance):
 def _type(model, options, chance):
     tensors = [t for t in model.subgraphs[0].tensors if t.buffer == 0]
     chance.choice(tensors).type = chance.choice((0, 1, 2, 3, 4, 9))
+
+
+def _numbers(model, options, chance):
+    """Other constants: too few of them, or any bytes."""
+    constants = [t for t in model.subgraphs[0].tensors if t.buffer != 0]
+    if not constants:
+        return
+    tensor = chance.choice(constants)
+    data = bytearray(bytes(model.buffers[tensor.buffer].data))
+    if chance.random() < 0.3:
+        del data[chance.randrange(len(data)) :]
+    else:
+        data = bytearray(chance.randrange(256) for _ in data)
+    model.buffers[tensor.buffer].data = np.frombuffer(bytes(data), np.uint8)
 
 
 if __name__ == "__main__":

@@ -175,7 +175,7 @@ def dropped_input(model):
     model.subgraphs[0].operators[0].inputs.pop()
 
 
-INT8 = 9
+UINT8, INT8 = 3, 9
 DAMAGES = {
     "no bytes": (b"", None, "must be a FlexBuffer map of integers. Received: 0 bytes"),
     "noise": (b"\x07\x24\x01", None, "FlexBuffer map of integers. Received: 3 bytes"),
@@ -194,11 +194,13 @@ DAMAGES = {
         None,
         "must hold at most 268435456 numbers",
     ),
-    "few inputs": (None, dropped_input, "must have 2 inputs, as its options say, and 1 output"),
+    "few inputs": (None, dropped_input, "must have 2 inputs, as x and its options say, and 1"),
     "many inputs": (OPTIONS | {"affine": 1}, None, "must have 4 inputs"),
     "no tensor": (None, with_input(1, -1), "must be a tensor of the graph. Received: tensor ind"),
-    "type": (None, with_tensor(0, type=INT8), "must be float32. Received: type number=9"),
-    "output type": (None, with_tensor(2, type=INT8), "must be float32. Received: type number=9"),
+    "type": (None, with_tensor(0, type=UINT8), "must be float32 or int8. Received: type number=3"),
+    "filter type": (None, with_tensor(1, type=INT8), "float32 if x is. Received: type number=9"),
+    "output type": (None, with_tensor(2, type=INT8), "float32 if x is. Received: type number=9"),
+    "int8": (None, with_tensor(0, type=INT8), "needs the option zero. Received: options without"),
     "rank": (None, with_tensor(0, shape=[6, 6, 4]), "must have 4 dimensions. Received: x.shape="),
     "channels": (None, with_tensor(0, shape=[1, 6, 6, 5]), "times groups. Received: x.shape="),
 }
