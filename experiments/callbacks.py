@@ -10,6 +10,7 @@ import keras
 from experiments.checkpoints import Checkpoints, Position
 from experiments.errors import RunError, Terminated
 from experiments.history import Table
+from experiments.workers import Workers
 
 
 class StateSaver(keras.callbacks.Callback):
@@ -19,11 +20,12 @@ class StateSaver(keras.callbacks.Callback):
         checkpoints: where to.
         steps: steps an epoch.
         start: where this part of the run begins.
+        workers: those of the run; SIGTERM to one of them stops all after the same step.
     """
 
-    def __init__(self, checkpoints: Checkpoints, steps: int, start: Position):
+    def __init__(self, checkpoints: Checkpoints, steps: int, start: Position, workers: Workers):
         super().__init__()
-        self.checkpoints, self.steps = checkpoints, steps
+        self.checkpoints, self.steps, self.workers = checkpoints, steps, workers
         self.epoch, self.step = start
         self.asked_to_stop = False
 
@@ -37,8 +39,9 @@ class StateSaver(keras.callbacks.Callback):
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
         """Counts the steps; leaves if SIGTERM has come (a last step is left to the epoch's end)."""
         self.step = self.first + batch + 1
-        if self.asked_to_stop and self.step < self.steps:
-            self._leave(Position(self.epoch, self.step))
+        if self.step < self.steps and self.workers.any(self.asked_to_stop):
+            self._save(Position(self.epoch, self.step))
+            raise self._end()
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         """Notes the first step of the epoch: not 0 where a run was resumed in the middle of it."""
@@ -48,13 +51,17 @@ class StateSaver(keras.callbacks.Callback):
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         """Saves the state. Comes after the logs are written: their rows belong to it."""
         self.epoch, self.step = epoch + 1, 0
-        self.checkpoints.save(self.model, Position(epoch + 1, 0))
-        if self.asked_to_stop:
+        self._save(Position(epoch + 1, 0))
+        if self.workers.any(self.asked_to_stop):
             raise self._end()
 
-    def _leave(self, position: Position) -> None:
-        self.checkpoints.save(self.model, position)
-        raise self._end()
+    def on_test_begin(self, logs: Any = None) -> None:
+        """What is tested is what is saved: one network, whatever the number of replicas."""
+        self.workers.average_statistics(self.model)
+
+    def _save(self, position: Position) -> None:
+        self.workers.average_statistics(self.model)
+        self.workers.on_chief(lambda: self.checkpoints.save(self.model, position))
 
     def _end(self) -> Terminated:
         return Terminated(
@@ -106,10 +113,43 @@ class History(keras.callbacks.Callback):
 
 
 class StopOnNaN(keras.callbacks.Callback):
-    """Ends the run with a clear error as soon as a loss is not finite; nothing is saved then."""
+    """Ends the run with a clear error as soon as a loss is not finite; nothing is saved then.
+
+    Args:
+        on_nan: `"stop"`, or `"skip"` where such steps are left out: then it ends after
+            `PATIENCE` of them in a row, from which no later step recovers.
+    """
+
+    PATIENCE = 50
+
+    def __init__(self, on_nan: str = "stop"):
+        super().__init__()
+        self.on_nan = on_nan
+        self.seen, self.in_a_row = 0.0, 0
+
+    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+        """The count of steps left out begins anew."""
+        self.seen = 0.0
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
         """Looks at this step's losses."""
+        self._check(logs)
+        if self.on_nan == "skip":
+            skipped = float((logs or {}).get("skipped_steps", 0.0))
+            self.in_a_row = self.in_a_row + 1 if skipped > self.seen else 0
+            self.seen = skipped
+            if self.in_a_row >= self.PATIENCE:
+                raise RunError(
+                    "Of many steps in a row one must have finite losses and gradients; lower "
+                    "--learning_rate and --resume from the last checkpoint. Received: "
+                    f"{self.in_a_row} steps left out in a row"
+                )
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        """Looks at the test's losses, before the state is saved."""
+        self._check(logs)
+
+    def _check(self, logs: Any) -> None:
         bad = {k: float(v) for k, v in (logs or {}).items() if not math.isfinite(float(v))}
         if bad:
             values = ", ".join(f"{name}={value}" for name, value in bad.items())

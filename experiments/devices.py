@@ -1,29 +1,45 @@
 """Strategy, precision and determinism of a run, set before anything is built."""
 
+import functools
+import os
 from typing import Any
 
 import keras
 import tensorflow as tf
 
+from experiments import cluster
+from experiments.errors import RunError
+from pkkd_tf import ops
+
 
 def set_up(options: dict[str, Any]) -> tf.distribute.Strategy:
     """Seeds everything, sets the dtype policy and returns the distribution strategy."""
+    # First: a worker's devices and its cluster must be set before TensorFlow starts.
+    strategy = make_strategy(options["strategy"])
     keras.utils.set_random_seed(options["seed"])
     if options["deterministic"]:
         tf.config.experimental.enable_op_determinism()
     keras.mixed_precision.set_dtype_policy(options["precision"])
-    strategy = make_strategy(options["strategy"])
-    replicas = strategy.num_replicas_in_sync
-    if options["batch_size"] % replicas:
+    replicas, parts = strategy.num_replicas_in_sync, options["accumulate_steps"]
+    if options["batch_size"] % (replicas * parts):
         raise ValueError(
-            "The global batch size must be a multiple of the number of replicas. "
-            f"Received: batch_size={options['batch_size']}, replicas={replicas}"
+            "The global batch size must be a multiple of the number of replicas times "
+            f"accumulate_steps. Received: batch_size={options['batch_size']}, "
+            f"replicas={replicas}, accumulate_steps={parts}"
         )
     return strategy
 
 
 def make_strategy(name: str) -> tf.distribute.Strategy:
-    """`auto` is `mirrored` where there is more than one GPU, else one device."""
+    """`auto` is `mirrored` where there is more than one GPU, else one device.
+
+    Raises:
+        RunError: there is no cluster or no TPU to use.
+    """
+    if name == "multi_worker":
+        return _multi_worker()
+    if name == "tpu":
+        return _tpu()
     gpus = tf.config.list_logical_devices("GPU")
     if name == "auto":
         name = "mirrored" if len(gpus) > 1 else "one_device"
@@ -31,3 +47,30 @@ def make_strategy(name: str) -> tf.distribute.Strategy:
         devices = gpus or tf.config.list_logical_devices("CPU")
         return tf.distribute.MirroredStrategy([device.name for device in devices])
     return tf.distribute.get_strategy()
+
+
+@functools.cache  # TensorFlow joins a cluster once in a process
+def _multi_worker() -> tf.distribute.Strategy:
+    cluster.describe()
+    os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
+    tf.get_logger().setLevel("WARNING")  # else a line for every sum over the workers
+    return tf.distribute.MultiWorkerMirroredStrategy()
+
+
+@functools.cache
+def _tpu() -> tf.distribute.Strategy:
+    """All cores of the TPU that TPU_NAME names, or of this machine; stock operations alone."""
+    try:
+        resolver = tf.distribute.cluster_resolver.TPUClusterResolver(
+            tpu=os.environ.get("TPU_NAME", "local")
+        )
+        tf.config.experimental_connect_to_cluster(resolver)
+        tf.tpu.experimental.initialize_tpu_system(resolver)
+    except (ValueError, RuntimeError, OSError, tf.errors.OpError) as error:
+        reason = str(error).splitlines()[0]
+        raise RunError(
+            "--strategy=tpu needs a TPU: on this machine, or the one that TPU_NAME names. "
+            f"Received: TPU_NAME={os.environ.get('TPU_NAME')}, {reason}"
+        ) from error
+    ops.set_path("reference")
+    return tf.distribute.TPUStrategy(resolver)

@@ -1,5 +1,6 @@
 """Errors that end a program with one clear sentence instead of a traceback."""
 
+import os
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -7,7 +8,10 @@ from typing import Any
 from absl import app
 
 EXIT_ERROR = 1
+# Job controllers restart on these two: 143 is what the shell reports of a process that SIGTERM
+# ended; 138 is left to users for errors worth another try (Kubeflow's restart policy ExitCode).
 EXIT_TERMINATED = 143
+EXIT_WORKER_LOST = 138
 
 
 class RunError(Exception):
@@ -18,19 +22,40 @@ class Terminated(RunError):
     """The run was asked to stop (SIGTERM) and has saved its state."""
 
 
+class WorkerLost(RunError):
+    """Another worker of the run is gone; the last checkpoint is good."""
+
+
 def run(main: Callable[[], Any]) -> None:
     """Runs a program under absl; expected errors print one sentence and exit non-zero."""
 
     def guarded(argv: list[str]) -> None:
         if len(argv) > 1:
             raise app.UsageError(f"Arguments must be flags. Received: {argv[1:]}")
-        try:
-            main()
-        except Terminated as error:
-            print(f"stopped: {error}", file=sys.stderr)
-            sys.exit(EXIT_TERMINATED)
-        except (RunError, ValueError, OSError) as error:
-            print(f"error: {error}", file=sys.stderr)
-            sys.exit(EXIT_ERROR)
+        _leave(exit_code(main))
 
     app.run(guarded)
+
+
+def exit_code(main: Callable[[], Any]) -> int:
+    """Calls `main`; prints what the user must know and returns the program's exit code."""
+    try:
+        main()
+    except Terminated as error:
+        print(f"stopped: {error}", file=sys.stderr)
+        return EXIT_TERMINATED
+    except WorkerLost as error:
+        print(f"error: {error}", file=sys.stderr)
+        return EXIT_WORKER_LOST
+    except (RunError, ValueError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return EXIT_ERROR
+    return 0
+
+
+def _leave(code: int) -> None:
+    sys.stdout.flush()
+    sys.stderr.flush()
+    if "TF_CONFIG" in os.environ:
+        os._exit(code)  # a worker; TensorFlow's way out waits until it has missed the others
+    sys.exit(code)

@@ -9,7 +9,8 @@ from pkkd_tf.distillation import features
 from pkkd_tf.ops.adder_conv2d import INPUT_GRADIENTS
 
 METHODS = ("pkkd", "kd", "plain", "cnn")
-STRATEGIES = ("auto", "one_device", "mirrored")
+STRATEGIES = ("auto", "one_device", "mirrored", "multi_worker", "tpu")
+ON_NAN = ("stop", "skip")
 PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
 AUGMENTATIONS = ("none", "standard", "randaugment", "mixup", "cutmix", "randomerasing")
 
@@ -39,9 +40,11 @@ def _names() -> list[str]:
 def _define_run() -> None:
     flags.DEFINE_string("output", None, "Folder for what the run writes; None: runs/DATE_...")
     flags.DEFINE_bool("resume", False, "Go on from the last checkpoint in --output.")
+    flags.DEFINE_bool("requeue", False, "--resume if there is a checkpoint, else start anew.")
     flags.DEFINE_bool("smoke", False, "Seconds instead of hours: a few small batches, all steps.")
     flags.DEFINE_integer("seed", 0, "Of weights, order and augmentation.", lower_bound=0)
     flags.DEFINE_enum("strategy", "auto", STRATEGIES, "auto: mirrored where there are more GPUs.")
+    flags.DEFINE_bool("sync_batch_norm", False, "Statistics over all replicas, not each its own.")
     flags.DEFINE_enum("precision", "float32", PRECISIONS, "Keras' dtype policy.")
     flags.DEFINE_bool("deterministic", False, "Deterministic kernels on GPUs too; slower there.")
     flags.DEFINE_integer("verbose", 1, "0 silent, 1 progress bar, 2 a line an epoch.", 0, 2)
@@ -67,6 +70,9 @@ def _define_training() -> None:
     flags.DEFINE_float("weight_decay", 5e-4, "On all parameters, before the momentum.", 0.0)
     flags.DEFINE_float("eta", 0.2, "Of the adaptive local learning rate.", 1e-12)
     flags.DEFINE_enum("input_gradient", "clipped", INPUT_GRADIENTS, "Of the adder layers.")
+    flags.DEFINE_integer("accumulate_steps", 1, "Parts that a batch is worked off in.", 1)
+    flags.DEFINE_bool("recompute", False, "Recompute residual blocks' activations: less memory.")
+    flags.DEFINE_enum("on_nan", "stop", ON_NAN, "stop: end the run; skip: leave that step out.")
     flags.DEFINE_integer("steps_per_execution", 1, "Steps a call of TensorFlow.", lower_bound=1)
     flags.DEFINE_bool("jit_compile", False, "XLA for the whole step.")
 

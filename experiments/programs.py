@@ -17,18 +17,25 @@ def run(dataset: str, program: str, options: dict[str, Any]) -> None:
     print(f"output: {options['output']}", flush=True)
     summary = training.run(dataset, program, options)
     if options["compare_plain"] and options["method"] != "plain":
-        _compare(dataset, program, options, summary)
+        plain = _train_plain(dataset, program, options)
+    if summary is None:
+        return  # another worker writes and tells
+    if options["compare_plain"] and options["method"] != "plain":
+        _compare(options, summary, plain)
     _print_accuracies(summary)
     print(f"adder operations: {summary['environment']['adder_operations']}")
     print(f"report: {Path(options['output']) / 'report.md'}")
 
 
-def _compare(dataset: str, program: str, options: dict[str, Any], summary: dict[str, Any]) -> None:
-    """Trains the plain student too; adds the comparison to the report of the run."""
+def _train_plain(dataset: str, program: str, options: dict[str, Any]) -> dict[str, Any] | None:
+    folder = Path(options["output"]) / "plain"
+    own = {"method": "plain", "output": str(folder), "resume": False, "requeue": True}
+    return training.run(dataset, program, {**options, **own})
+
+
+def _compare(options: dict[str, Any], summary: dict[str, Any], plain: dict[str, Any]) -> None:
+    """Adds the comparison with the plain student to the report of the run."""
     folder = Path(options["output"])
-    started = bool(list((folder / "plain" / "checkpoints").glob("epoch_*.json")))
-    own = {"method": "plain", "output": str(folder / "plain"), "resume": started}
-    plain = training.run(dataset, program, {**options, **own})
     student = "CNN" if options["method"] == "cnn" else f"{options['method'].upper()} ANN"
     rows = [
         ("teacher CNN", folder, "val_teacher_accuracy", summary),

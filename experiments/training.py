@@ -1,5 +1,6 @@
 """One run of any program: data, networks, fit, and what is left in the output folder."""
 
+import functools
 import importlib.util
 import os
 import time
@@ -14,17 +15,33 @@ from experiments.callbacks import History, StateSaver, StopOnNaN
 from experiments.checkpoints import Checkpoints, Position
 from experiments.errors import RunError
 from experiments.history import Table
+from experiments.workers import BATCH_NORM, LOST, Workers
 from pkkd_tf import models
 from pkkd_tf.distillation import PKKD, FeatureMatching
 from pkkd_tf.optimizers import AdderSGD
 
 # What may differ between the parts of one run.
-FREE = ("output", "resume", "verbose", "data_dir", "strategy", "compare_plain", "jit_compile")
+FREE = (
+    "output",
+    "resume",
+    "requeue",
+    "verbose",
+    "data_dir",
+    "strategy",
+    "compare_plain",
+    "jit_compile",
+    "recompute",
+    "on_nan",
+)
+# At these values a flag changes nothing: so runs that were begun before it was there go on.
+NEUTRAL = {"accumulate_steps": 1, "sync_batch_norm": False}
 SMOKE = {"epochs": 1, "batch_size": 8, "limit_train": 32, "monitor_every": 2}
 
 
-def run(dataset: str, program: str, options: dict[str, Any]) -> dict[str, Any]:
-    """Trains one network as `options` (the flags by name) say; returns its report.
+def run(dataset: str, program: str, options: dict[str, Any]) -> dict[str, Any] | None:
+    """Trains one network as `options` (the flags by name) say.
+
+    Returns its report; None in workers other than the first, which write nothing.
 
     Args:
         dataset: a name `pkkd_tf.data.load` knows.
@@ -36,20 +53,34 @@ def run(dataset: str, program: str, options: dict[str, Any]) -> dict[str, Any]:
     """
     if options["smoke"]:
         options = {**options, **SMOKE}
+    workers = Workers(devices.set_up(options))
+    try:
+        return _run(dataset, program, options, workers)
+    except LOST as error:
+        if not workers.shared:
+            raise
+        raise workers.lost(error) from error
+
+
+def _run(
+    dataset: str, program: str, options: dict[str, Any], workers: Workers
+) -> dict[str, Any] | None:
     folder = Path(options["output"])
-    _check_folder(folder, options["resume"])
-    strategy = devices.set_up(options)
+    resume = options["resume"] or (options["requeue"] and _has_checkpoint(folder))
+    workers.on_chief(lambda: _check_folder(folder, resume))
     data = load_data(dataset, options)
     steps = data.steps_per_epoch(options["batch_size"])
-    with strategy.scope():
+    with workers.strategy.scope():
         model = make_model(data, steps, options)
-    identity = {k: v for k, v in options.items() if k not in FREE}
+    identity = {k: v for k, v in options.items() if k not in FREE and NEUTRAL.get(k, ...) != v}
     checkpoints = Checkpoints(folder / "checkpoints", {"dataset": dataset, **identity})
-    start = (checkpoints.restore(model) if options["resume"] else None) or Position(0, 0)
+    start = (checkpoints.restore(model) if resume else None) or Position(0, 0)
+    workers.agree([*start, steps], "checkpoint and data")
     began = time.monotonic()
-    history = _fit(model, data, steps, checkpoints, start, folder, options)
+    history = _fit(model, data, steps, checkpoints, start, folder, options, workers)
     seconds = time.monotonic() - began
-    return results.write(folder, program, options, data, model, history, seconds)
+    arguments = folder, program, options, data, model, history, seconds
+    return workers.on_chief(lambda: results.write(*arguments))
 
 
 def load_data(dataset: str, options: dict[str, Any]) -> Any:
@@ -84,6 +115,9 @@ def make_model(data: Any, steps: int, options: dict[str, Any]) -> PKKD:
 
     student = network("convolution" if method == "cnn" else "adder", "student")
     teacher = _teacher(options, network) if method in ("pkkd", "kd") else None
+    for layer in [*student.layers, *(teacher.layers if teacher else [])]:
+        if isinstance(layer, BATCH_NORM):
+            layer.synchronized = options["sync_batch_norm"]
     model = PKKD(
         student,
         teacher,
@@ -102,6 +136,9 @@ def make_model(data: Any, steps: int, options: dict[str, Any]) -> PKKD:
         _optimizer(steps, options),
         steps_per_execution=options["steps_per_execution"],
         jit_compile=options["jit_compile"],
+        accumulate_steps=options["accumulate_steps"],
+        skip_nonfinite=options["on_nan"] == "skip",
+        recompute=options["recompute"],
     )
     return model
 
@@ -147,42 +184,49 @@ def _fit(
     start: Position,
     folder: Path,
     options: dict[str, Any],
+    workers: Workers,
 ) -> Table:
     """Trains from `start` to the end; a run resumed inside an epoch first finishes that one."""
     epochs, batch = options["epochs"], options["batch_size"]
+    verbose = options["verbose"] if workers.is_chief else 0
     history = Table(folder / "history.csv", start.epoch)
     layers = Table(folder / "layers.csv", start.epoch)
-    saver = StateSaver(checkpoints, steps, start)
+    saver = StateSaver(checkpoints, steps, start, workers)
     saver.catch_signals()
-    callbacks = [StopOnNaN(), History(history, layers, batch, steps, options["verbose"]), saver]
+    written = [History(history, layers, batch, steps, verbose)]
     if importlib.util.find_spec("tensorboard"):
-        callbacks.append(keras.callbacks.TensorBoard(str(folder / "tensorboard")))
+        written.append(keras.callbacks.TensorBoard(str(folder / "tensorboard")))
+    callbacks = [StopOnNaN(options["on_nan"]), *(written if workers.is_chief else []), saver]
     first = start.epoch + 1 if start.step else start.epoch
     parts = [(start, first), (Position(first, 0), epochs)]
     for begin, end in parts:
         if begin.epoch < end:
             model.fit(
-                data.train(batch, end, begin.epoch, begin.step),
+                workers.distribute(functools.partial(data.train, batch, end, *begin), batch),
                 epochs=end,
                 initial_epoch=begin.epoch,
                 steps_per_epoch=steps - begin.step,
-                validation_data=data.test(batch),
+                validation_data=workers.distribute(functools.partial(data.test, batch), batch),
                 callbacks=callbacks,
-                verbose=options["verbose"],
+                verbose=verbose,
                 shuffle=False,
             )
     return history
 
 
 def _check_folder(folder: Path, resume: bool) -> None:
-    used = (folder / "checkpoints").is_dir() or (folder / "report.json").is_file()
+    used = _has_checkpoint(folder) or (folder / "report.json").is_file()
     if used and not resume:
         raise RunError(
             "--output must be a new folder, or --resume be given to go on with the run in it. "
             f"Received: output={folder}"
         )
-    if resume and not list((folder / "checkpoints").glob("epoch_*.json")):
+    if resume and not _has_checkpoint(folder):
         raise RunError(
             "--resume needs a checkpoint in --output. "
             f"Received: output={folder}, which holds no checkpoints/epoch_*.json"
         )
+
+
+def _has_checkpoint(folder: Path) -> bool:
+    return any((folder / "checkpoints").glob("epoch_*.json"))

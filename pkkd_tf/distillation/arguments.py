@@ -5,6 +5,7 @@ from typing import Any
 METHODS = ("pkkd", "kd", "plain")
 TEACHER_MODES = ("progressive", "fixed")
 EXECUTION_OPTIONS = ("run_eagerly", "steps_per_execution", "jit_compile")
+STEP_OPTIONS = ("accumulate_steps", "skip_nonfinite", "recompute")
 
 
 def check_arguments(model: Any) -> None:
@@ -41,8 +42,13 @@ def check_arguments(model: Any) -> None:
             )
 
 
-def check_compile_arguments(optimizer: Any, options: dict[str, Any]) -> None:
+def check_compile_arguments(optimizer: Any, accumulate_steps: Any, options: dict[str, Any]) -> None:
     """Raises `ValueError` without an optimizer, or for an option that would have no effect."""
+    if not isinstance(accumulate_steps, int) or accumulate_steps < 1:
+        raise ValueError(
+            "`accumulate_steps` must be an integer of at least 1. "
+            f"Received: accumulate_steps={accumulate_steps!r}"
+        )
     allowed = (*EXECUTION_OPTIONS, "auto_scale_loss")
     if optimizer is None or not set(options) <= set(allowed):
         raise ValueError(

@@ -6,9 +6,10 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from pkkd_tf.distillation import losses, monitor
+from pkkd_tf.distillation import losses, monitor, steps
 from pkkd_tf.distillation.arguments import (
     EXECUTION_OPTIONS,
+    STEP_OPTIONS,
     check_arguments,
     check_compile_arguments,
 )
@@ -21,7 +22,9 @@ from pkkd_tf.distillation.matching import (
     filters_of,
     match_layers,
 )
+from pkkd_tf.distillation.recomputation import RecomputedNetwork
 from pkkd_tf.layers.common import PACKAGE
+from pkkd_tf.optimizers import conditional
 
 
 @keras.saving.register_keras_serializable(package=PACKAGE)
@@ -100,6 +103,7 @@ class PKKD(keras.Model):
         self.alpha, self.temperature = alpha, temperature
         self.beta, self.feature_share = beta, feature_share
         self.monitor_every = monitor_every
+        self.skip_nonfinite = False
         check_arguments(self)
         self.matching = matching or FeatureMatching()
         self.matched_layers: list[str] = []
@@ -110,8 +114,8 @@ class PKKD(keras.Model):
             check_pair(student, teacher)
         if method == "pkkd":
             self._match(matched_layers)
-        extractors = _extractors(student, teacher, self.matched_layers)
-        self._extractors = lambda: extractors  # behind a function, so that Keras tracks no twin
+        self._extractors: Any = None
+        self._use_extractors(_extractor)
         adders = [layer.name for layer in adder_layers(student)]
         self.monitor = monitor.LayerMonitor(
             adders, self.matched_layers, monitor_every, beta, feature_share
@@ -127,16 +131,23 @@ class PKKD(keras.Model):
             arguments = self.matching, channels, fan_in_of(layer), f"features_{name}"
             self.pairs.append(FeatureLoss(*arguments, data_format=layer.data_format))
 
+    def _use_extractors(self, make: Any) -> None:
+        networks = self.student, self.teacher
+        extractors = [n and make(n, self.matched_layers) for n in networks]
+        self._extractors = lambda: extractors  # behind a function, so that Keras tracks no twin
+
     def _add_means(self) -> None:
         names = ["loss", "accuracy", "ce_loss"]
         names += [] if self.teacher is None else ["kd_loss", "teacher_loss", "teacher_accuracy"]
         names += ["feature_loss"] if self.pairs else []
         self._means = {name: keras.metrics.Mean(name) for name in names}
+        self._skipped = steps.SkippedSteps("skipped_steps")
 
     @property
     def metrics(self) -> list[Any]:
-        """The running means of this epoch."""
-        return list(self._means.values())
+        """The running means of this epoch, and the number of steps left out if any may be."""
+        skipped = [self._skipped] if self.skip_nonfinite else []
+        return [*self._means.values(), *skipped]
 
     @property
     def student_variables(self) -> list[Any]:
@@ -157,7 +168,13 @@ class PKKD(keras.Model):
         return self.student(inputs, training=training)
 
     def compile(  # noqa: A003
-        self, optimizer: Any = None, teacher_optimizer: Any = None, **kwargs: Any
+        self,
+        optimizer: Any = None,
+        teacher_optimizer: Any = None,
+        accumulate_steps: int = 1,
+        skip_nonfinite: bool = False,
+        recompute: bool = False,
+        **kwargs: Any,
     ) -> None:
         """Sets the optimizers and builds both, so that checkpoints restore both.
 
@@ -165,14 +182,27 @@ class PKKD(keras.Model):
             optimizer: the student's; `pkkd_tf.optimizers.AdderSGD` is meant.
             teacher_optimizer: the teacher's; None: a copy of the student's. Callbacks that set a
                 learning rate reach the student's alone: give both a schedule instead.
+            accumulate_steps: int, parts that every batch is worked off in, one after the other,
+                before one update by the mean of their gradients: the memory of a part, and the
+                whole batch's update but for statistics over the batch, which are each part's own.
+                What `monitor_every` measures is measured on the last part.
+            skip_nonfinite: bool, whether a step whose losses or gradients are not finite in any
+                replica is left out: nothing of it is kept in any replica, and the log
+                `skipped_steps` counts it. Under float16 a gradient that overflows is the loss
+                scale's affair, as in Keras; only losses count then.
+            recompute: bool, whether residual blocks' activations are computed again in the
+                backward pass instead of kept (`RecomputedNetwork`): less memory, more time.
             **kwargs: `run_eagerly`, `steps_per_execution`, `jit_compile`, `auto_scale_loss` of
                 `keras.Model.compile`.
 
         Raises:
-            ValueError: no optimizer, or an argument of `keras.Model.compile` that asks for
-                another loss or metric.
+            ValueError: no optimizer, an argument of `keras.Model.compile` that asks for
+                another loss or metric, or one of the above that cannot be.
         """
-        check_compile_arguments(optimizer, kwargs)
+        check_compile_arguments(optimizer, accumulate_steps, kwargs)
+        self.accumulate_steps, self.skip_nonfinite = accumulate_steps, skip_nonfinite
+        self.recompute = recompute
+        self._use_extractors(RecomputedNetwork if recompute else _extractor)
         super().compile(optimizer=optimizer, **kwargs)
         self.optimizer.build(self.student_variables)
         self.teacher_optimizer = None
@@ -187,26 +217,60 @@ class PKKD(keras.Model):
     def train_step(self, data: Any) -> dict[str, Any]:
         """One step of both networks on one batch of images and labels."""
         images, labels = _unpack(data)
+        before = steps.Statistics(self.non_trainable_weights) if self.skip_nonfinite else None
+        gradients: list[Any] = []
+        records = []
+        for place in range(self.accumulate_steps):
+            part, own_labels, share = steps.part(images, labels, place, self.accumulate_steps)
+            last = place == self.accumulate_steps - 1
+            own, record = self._backward(steps.after(gradients, part), own_labels, share, last)
+            gradients = steps.add(gradients, own)
+            records.append(record)
+        finite = self._update(gradients, records, before)
+        for record in records:
+            self._record(*record, counts=finite)
+        return self._logs({**self.get_metrics_result(), **self.monitor.logs()})
+
+    def _backward(self, images: Any, labels: Any, share: Any, measure: bool) -> tuple[Any, Any]:
+        """Gradients of one part of a batch for both networks, and what `_record` needs."""
+        replicas = tf.distribute.get_strategy().num_replicas_in_sync
         with tf.GradientTape(persistent=True) as tape:
             outputs, theirs, features = self._forward(images, training=True)
             parts = self._parts(labels, outputs, theirs, features)
             weighted = self._weighted(parts)
             student_loss = _total(weighted) + _penalties(self.student)
             teacher_loss = self._teacher_loss(labels, theirs, weighted)
-            replicas = tf.distribute.get_strategy().num_replicas_in_sync
-            scaled = self.optimizer.scale_loss(student_loss / replicas)
+            scaled = self.optimizer.scale_loss(student_loss * share / replicas)
             if self.teacher_optimizer is not None:
-                scaled_teacher = self.teacher_optimizer.scale_loss(teacher_loss / replicas)
-        variables = self.student_variables
-        gradients = tape.gradient(scaled, variables)
-        self._measure(tape, weighted, outputs, features)
-        self.optimizer.apply_gradients(zip(gradients, variables))
+                scaled_teacher = self.teacher_optimizer.scale_loss(teacher_loss * share / replicas)
+        gradients = tape.gradient(scaled, self.student_variables)
+        if measure:
+            self._measure(tape, weighted, outputs, features)
         if self.teacher_optimizer is not None:
-            variables = self.teacher_variables
-            gradients = tape.gradient(scaled_teacher, variables)
-            self.teacher_optimizer.apply_gradients(zip(gradients, variables))
-        self._record(labels, outputs, theirs, parts, student_loss, teacher_loss)
-        return {**self.get_metrics_result(), **self.monitor.logs()}
+            gradients += tape.gradient(scaled_teacher, self.teacher_variables)
+        logits = outputs["logits"], None if theirs is None else theirs["logits"]
+        return gradients, (labels, *logits, parts, student_loss, teacher_loss)
+
+    def _update(self, gradients: list[Any], records: list[Any], before: Any) -> Any:
+        """Applies both networks' gradients; returns whether it did, None for always."""
+        own = len(self.student_variables)
+        updates = [(self.optimizer, gradients[:own], self.student_variables)]
+        if self.teacher_optimizer is not None:
+            updates.append((self.teacher_optimizer, gradients[own:], self.teacher_variables))
+        scaled = conditional.scales_losses(self.optimizer)
+        if scaled:
+            updates = [(o, conditional.share_overflows(g), v) for o, g, v in updates]
+        if before is None:
+            for optimizer, own_gradients, variables in updates:
+                optimizer.apply_gradients(zip(own_gradients, variables))
+            return None
+        losses_ = [loss for record in records for loss in record[-2:]]
+        tensors = losses_ if scaled else losses_ + gradients
+        finite = conditional.all_replicas(conditional.all_finite(tensors))
+        conditional.apply_if(finite, updates)
+        before.restore_unless(finite)
+        self._skipped.update_state(tf.where(finite, 0.0, 1.0))
+        return finite
 
     def test_step(self, data: Any) -> dict[str, Any]:
         """Losses on logits and accuracies of both networks on one batch."""
@@ -216,8 +280,26 @@ class PKKD(keras.Model):
         weighted = self._weighted(parts)
         loss = _total(weighted) + _penalties(self.student)
         teacher_loss = self._teacher_loss(labels, theirs, weighted)
-        self._record(labels, outputs, theirs, parts, loss, teacher_loss)
-        return {k: v for k, v in self.get_metrics_result().items() if k != "feature_loss"}
+        logits = outputs["logits"], None if theirs is None else theirs["logits"]
+        self._record(labels, *logits, parts, loss, teacher_loss)
+        return self._logs(_of_test(self.get_metrics_result()))
+
+    def evaluate(self, *args: Any, return_dict: bool = False, **kwargs: Any) -> Any:
+        """As `keras.Model.evaluate`; means are over all images, whichever replica had them."""
+        super().evaluate(*args, return_dict=return_dict, **kwargs)
+        logs = {k: float(v) for k, v in _of_test(self.get_metrics_result()).items()}
+        return logs if return_dict else list(logs.values())
+
+    def _logs(self, logs: dict[str, Any]) -> dict[str, Any]:
+        """What a step returns: between several workers Keras takes means over a first axis."""
+        strategy = tf.distribute.get_strategy()
+        shared = isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy)
+        if shared and strategy.extended._in_multi_worker_mode():
+            return {name: tf.convert_to_tensor(value)[None] for name, value in logs.items()}
+        return logs
+
+    def _maybe_symbolic_build(self, *args: Any, **kwargs: Any) -> None:
+        """Nothing to build after `compile`; Keras' attempt fails between several workers."""
 
     def layer_statistics(self) -> dict[str, dict[str, float]]:
         """What was last measured, layer by layer.
@@ -283,18 +365,29 @@ class PKKD(keras.Model):
         )
 
     def _record(
-        self, labels: Any, outputs: Any, theirs: Any, parts: Any, loss: Any, teacher_loss: Any
+        self,
+        labels: Any,
+        logits: Any,
+        theirs: Any,
+        parts: Any,
+        loss: Any,
+        teacher_loss: Any,
+        *,
+        counts: Any = None,
     ) -> None:
+        """Adds one batch, which may be empty, to the means, unless it does not count."""
         size = tf.shape(labels)[0]
+        size = size if counts is None else size * tf.cast(counts, size.dtype)
         values = {"loss": loss, "teacher_loss": teacher_loss}
         values.update({f"{name}_loss": part for name, part in parts.items()})
         for name, value in values.items():
             if name in self._means and value is not None:
+                value = tf.where(size > 0, value, tf.zeros_like(value))
                 self._means[name].update_state(value, sample_weight=size)
-        self._means["accuracy"].update_state(losses.accuracy(labels, outputs["logits"]))
-        if theirs is not None:
-            hits = losses.accuracy(labels, theirs["logits"])
-            self._means["teacher_accuracy"].update_state(hits)
+        for name, outputs in (("accuracy", logits), ("teacher_accuracy", theirs)):
+            if outputs is not None:
+                hits = losses.accuracy(labels, outputs)[:size]
+                self._means[name].update_state(hits)
 
     def get_config(self) -> dict[str, Any]:
         """Returns the arguments, student and teacher serialised with them."""
@@ -321,6 +414,7 @@ class PKKD(keras.Model):
         optimizers = {"optimizer": self.optimizer, "teacher_optimizer": self.teacher_optimizer}
         config = {k: keras.saving.serialize_keras_object(v) for k, v in optimizers.items()}
         execution = super().get_compile_config()
+        config |= {name: getattr(self, name) for name in STEP_OPTIONS}
         return {**config, **{name: execution[name] for name in EXECUTION_OPTIONS}}
 
     def compile_from_config(self, config: dict[str, Any]) -> None:
@@ -329,14 +423,14 @@ class PKKD(keras.Model):
         self.compile(**config, auto_scale_loss=False)  # optimizers come back as they were wrapped
 
 
-def _extractors(student: Any, teacher: Any, names: list[str]) -> tuple[Any, Any]:
-    """Models to the logits and the matched responses, sharing the networks' layers."""
+def _extractor(model: keras.Model, names: list[str]) -> keras.Model:
+    """A model to the logits and the named responses, sharing the network's layers."""
+    outputs = {name: model.get_layer(name).output for name in names}
+    return keras.Model(model.input, {"logits": model.outputs[0], **outputs})
 
-    def extractor(model: keras.Model) -> keras.Model:
-        outputs = {name: model.get_layer(name).output for name in names}
-        return keras.Model(model.input, {"logits": model.outputs[0], **outputs})
 
-    return extractor(student), None if teacher is None else extractor(teacher)
+def _of_test(logs: dict[str, Any]) -> dict[str, Any]:
+    return {k: v for k, v in logs.items() if k not in ("feature_loss", "skipped_steps")}
 
 
 def _penalties(model: keras.Model) -> tf.Tensor:

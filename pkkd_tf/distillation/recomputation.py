@@ -1,0 +1,85 @@
+"""Residual blocks whose activations are computed again in the backward pass, not kept."""
+
+import re
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+BLOCK = re.compile(r"(stage\d+_block\d+)_")
+
+
+class RecomputedNetwork:
+    """A network to its logits and chosen responses, block by block.
+
+    The activations inside of a residual block are not kept for the backward pass but computed
+    again there (Chen et al., arXiv 1604.06174): about one more forward pass of time for every
+    gradient that is asked for. What is computed is the same, batch normalization's moving
+    statistics included: the second pass leaves them alone. On two gradients of one tape each
+    recomputes.
+
+    Args:
+        model: functional `keras.Model` whose layers `stageI_blockJ_...` make up its blocks.
+        names: layers whose outputs are wanted too.
+
+    Raises:
+        ValueError: the network has no such blocks, or an activity regularizer.
+
+    Example:
+        >>> network = RecomputedNetwork(pkkd_tf.models.build("resnet20"), [])
+        >>> network(images, training=True)["logits"]
+    """
+
+    def __init__(self, model: keras.Model, names: list[str]):
+        _check(model, names)
+        last: dict[str, keras.layers.Layer] = {}
+        for layer in model.layers:
+            found = BLOCK.match(layer.name)
+            if found:
+                last[found.group(1)] = layer
+        cuts = [model.input, *(layer.output for layer in last.values()), model.outputs[0]]
+        self._parts = []
+        for block, start, end in zip([*last, None], cuts, cuts[1:]):
+            own = [name for name in names if name.startswith(f"{block}_")]
+            extra = {name: model.get_layer(name).output for name in own}
+            self._parts.append((keras.Model(start, {"end": end, **extra}), block is not None))
+
+    def __call__(self, images: Any, training: bool | None = None) -> dict[str, Any]:
+        """Logits as `"logits"` and the wanted responses by name."""
+        results: dict[str, Any] = {}
+        value = images
+        for part, again in self._parts:
+            outputs = (_recomputed if again else _plain)(part, value, training)
+            value = outputs.pop("end")
+            results.update(outputs)
+        return {"logits": value, **results}
+
+
+def _plain(part: keras.Model, value: Any, training: bool | None) -> dict[str, Any]:
+    return dict(part(value, training=training))
+
+
+def _recomputed(part: keras.Model, value: Any, training: bool | None) -> dict[str, Any]:
+    first = [True]
+
+    def run(x: Any) -> dict[str, Any]:
+        if first:
+            first.clear()
+            return dict(part(x, training=training))
+        with keras.StatelessScope():  # keeps what the layers assign away from their variables
+            return dict(part(x, training=training))
+
+    return tf.recompute_grad(run)(value)
+
+
+def _check(model: keras.Model, names: list[str]) -> None:
+    inside = [layer.name for layer in model.layers if BLOCK.match(layer.name)]
+    outside = sorted(set(names) - set(inside))
+    regularized = [x.name for x in model.layers if getattr(x, "activity_regularizer", None)]
+    if not inside or outside or regularized:
+        raise ValueError(
+            "Recomputation needs residual blocks (layers stageI_blockJ_...) that hold every "
+            "matched layer, and no activity regularizers. "
+            f"Received: model={model.name!r}, layers in blocks={len(inside)}, "
+            f"matched outside={outside}, regularized={regularized}"
+        )

@@ -1,0 +1,79 @@
+"""What a training step is made of besides the losses: parts of a batch, and steps left out."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+
+def part(images: Any, labels: Any, number: int, count: int) -> tuple[Any, Any, Any]:
+    """Part `number` of `count` (almost) equal ones of a batch.
+
+    Args:
+        images: tensor whose first dimension is at least `count`.
+        labels: tensor of the same first dimension.
+        number: int in 0 .. count - 1.
+        count: int.
+
+    Returns:
+        (images, labels, share of the batch); the shares of all parts sum to 1.
+    """
+    if count == 1:
+        return images, labels, 1.0
+    size = tf.shape(images)[0]
+    enough = tf.debugging.assert_greater_equal(
+        size, count, "A batch must hold at least `accumulate_steps` images a replica."
+    )
+    with tf.control_dependencies([] if enough is None else [enough]):
+        first, last = size * number // count, size * (number + 1) // count
+    share = tf.cast(last - first, tf.float32) / tf.cast(size, tf.float32)
+    return images[first:last], labels[first:last], share
+
+
+def after(done: Sequence[Any], value: Any) -> Any:
+    """`value`, but not before the tensors in `done` are there: one part's memory at a time."""
+    if not done:
+        return value
+    with tf.control_dependencies([tensor for tensor in done if tensor is not None]):
+        return tf.identity(value)
+
+
+def add(total: list[Any], gradients: list[Any]) -> list[Any]:
+    """Sums gradients, variable by variable; None stands for none so far."""
+    if not total:
+        return gradients
+    return [b if a is None else a if b is None else a + b for a, b in zip(total, gradients)]
+
+
+class SkippedSteps(keras.metrics.Metric):
+    """Steps left out, which are the same ones in every replica."""
+
+    def __init__(self, name: str):
+        super().__init__(name=name)
+        self.count = self.add_variable((), "zeros", aggregation="mean", name="count")
+
+    def update_state(self, skipped: Any) -> None:
+        """Adds one step, as 1 (left out) or 0."""
+        self.count.assign(self.count + skipped)
+
+    def result(self) -> Any:
+        """How many since the last reset."""
+        return self.count.value
+
+
+class Statistics:
+    """The variables that a forward pass changes, as they were: moving statistics, measurements.
+
+    Args:
+        variables: Keras variables.
+    """
+
+    def __init__(self, variables: Sequence[Any]):
+        self.variables = list(variables)
+        self.before = [tf.identity(v.value) for v in variables]
+
+    def restore_unless(self, condition: tf.Tensor) -> None:
+        """Puts the old values back unless `condition` holds. Call in the replica context."""
+        for variable, before in zip(self.variables, self.before):
+            variable.assign(tf.where(condition, variable.value, before))

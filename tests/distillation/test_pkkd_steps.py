@@ -1,0 +1,207 @@
+"""Steps in parts, steps left out, and activations computed again: each equal to the plain step."""
+
+import contextlib
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from tiny_networks import batch, compiled, fit, network, pkkd
+
+import pkkd_tf
+from pkkd_tf.optimizers import AdderSGD
+
+PER_IMAGE = {"norm": "layer", "names": ("conv1",), "sizes": (1,)}
+KD = {"method": "kd", "shape": PER_IMAGE, "alpha": 0.7}
+
+
+def trained(strategy=None, steps=3, execution=None, **options):
+    with strategy.scope() if strategy else contextlib.nullcontext():
+        model = compiled(run_eagerly=False, monitor_every=2, execution=execution, **options)
+    return model, fit(model, steps).history
+
+
+def assert_same_weights(first, second, tolerance=1e-5):
+    for ours, theirs in zip(networks(first), networks(second), strict=True):
+        for a, b in zip(ours.get_weights(), theirs.get_weights(), strict=True):
+            np.testing.assert_allclose(a, b, rtol=tolerance, atol=tolerance)
+
+
+def networks(model):
+    """Without the measurements, which are those of a batch's last part."""
+    return [model.student, model.teacher] if hasattr(model, "student") else [model]
+
+
+@pytest.mark.parametrize("parts", [2, 3])
+def test_a_batch_in_parts_trains_as_the_whole_batch_does(parts):
+    whole, expected = trained(**KD)
+    model, logs = trained(execution={"accumulate_steps": parts}, **KD)
+    assert_same_weights(whole, model)
+    assert model.optimizer.iterations == model.teacher_optimizer.iterations == 3
+    for name in ("loss", "accuracy", "kd_loss", "teacher_loss"):
+        np.testing.assert_allclose(logs[name], expected[name], rtol=1e-5, err_msg=name)
+
+
+def test_parts_of_a_batch_on_two_replicas(two_replicas):
+    whole, _ = trained(**KD)
+    model, _ = trained(two_replicas, execution={"accumulate_steps": 2}, **KD)
+    assert_same_weights(whole, model)
+
+
+def test_statistics_of_the_batch_are_those_of_the_parts():
+    model, logs = trained(execution={"accumulate_steps": 2})
+    whole, _ = trained()
+    means = [m.student.get_layer("stem_norm").moving_mean.numpy() for m in (model, whole)]
+    assert np.isfinite(logs["feature_loss"]).all() and not np.allclose(*means, rtol=1e-6)
+
+
+@pytest.mark.parametrize("value", [0, 2.0, "2"])
+def test_parts_must_be_a_positive_integer(value):
+    with pytest.raises(ValueError, match="`accumulate_steps` must be an integer.*Received: acc"):
+        compiled(**KD, execution={"accumulate_steps": value})
+
+
+def test_a_batch_must_hold_every_part():
+    model = compiled(**KD, execution={"accumulate_steps": 5}, run_eagerly=False)
+    with pytest.raises(tf.errors.InvalidArgumentError, match="at least `accumulate_steps`"):
+        fit(model, 1, size=4)
+
+
+def test_keras_own_accumulation_takes_means_before_the_adaptive_rate():
+    images, labels = batch(32)
+
+    def weights(size, **options):
+        keras.utils.set_random_seed(0)
+        model = network("adder", **PER_IMAGE)
+        loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+        model.compile(AdderSGD(0.05, weight_decay=5e-4, **options), loss)
+        model.fit(images, labels, batch_size=size, shuffle=False, verbose=0)
+        return model
+
+    assert_same_weights(weights(32), weights(8, gradient_accumulation_steps=4))
+
+
+def poisoned(images, step, size=16, row=0):
+    images = images.copy()
+    images[step * size + row] = np.nan
+    return images
+
+
+def skipping(strategy=None, row=None, monitor_every=1, steps=3, **options):
+    """A model trained on `steps` batches, the second of them with NaN in one row."""
+    images, labels = batch(16 * steps)
+    images = images if row is None else poisoned(images, 1, row=row)
+    with strategy.scope() if strategy else contextlib.nullcontext():
+        execution = {"skip_nonfinite": True}
+        model = compiled(
+            run_eagerly=False, monitor_every=monitor_every, execution=execution, **options
+        )
+    history = model.fit(images, labels, batch_size=16, shuffle=False, verbose=0).history
+    return model, history
+
+
+def without_second_batch(model):
+    images, labels = batch(48)
+    keep = np.r_[0:16, 32:48]
+    return model.fit(images[keep], labels[keep], batch_size=16, shuffle=False, verbose=0).history
+
+
+def test_a_step_that_is_not_finite_leaves_no_trace():
+    model, logs = skipping(row=3)
+    other = compiled(run_eagerly=False, monitor_every=1, execution={"skip_nonfinite": True})
+    expected = without_second_batch(other)
+    for a, b in zip(model.get_weights(), other.get_weights(), strict=True):
+        np.testing.assert_array_equal(a, b)
+    for a, b in zip(model.optimizer.variables, other.optimizer.variables, strict=True):
+        np.testing.assert_array_equal(a.numpy(), b.numpy())
+    assert logs["skipped_steps"] == [1] and expected["skipped_steps"] == [0]
+    for name in set(logs) - {"skipped_steps"}:
+        np.testing.assert_allclose(logs[name], expected[name], rtol=1e-6, err_msg=name)
+
+
+@pytest.mark.parametrize("row", [2, 12])
+def test_a_step_is_left_out_by_all_replicas_if_one_must(two_replicas, row):
+    model, logs = skipping(two_replicas, row=row)
+    with two_replicas.scope():
+        other = compiled(run_eagerly=False, monitor_every=1, execution={"skip_nonfinite": True})
+    without_second_batch(other)
+    for variable, expected in zip(model.weights, other.weights, strict=True):
+        ours, theirs = (
+            two_replicas.experimental_local_results(v.value) for v in (variable, expected)
+        )
+        for a, b in zip(ours, theirs, strict=True):
+            np.testing.assert_array_equal(a, b, err_msg=variable.path)
+    assert logs["skipped_steps"] == [1]
+
+
+def test_steps_are_left_out_in_float16_too():
+    keras.config.set_dtype_policy("mixed_float16")
+    model, logs = skipping(row=3, shape=PER_IMAGE, method="kd")
+    assert logs["skipped_steps"] == [1]
+    assert all(np.isfinite(w).all() for w in model.get_weights())
+
+
+@pytest.mark.parametrize("row", [2, 12])
+def test_float16_overflow_in_one_replica_is_known_to_all(two_replicas, row):
+    keras.config.set_dtype_policy("mixed_float16")
+    images, labels = batch(48)
+    with two_replicas.scope():
+        model = compiled(run_eagerly=False, monitor_every=2, **KD)
+    scale = float(model.optimizer.dynamic_scale.numpy())
+    data = poisoned(images, 1, row=row), labels
+    model.fit(*data, batch_size=16, shuffle=False, verbose=0)
+    assert all(np.isfinite(w).all() for w in model.get_weights())
+    assert model.optimizer.iterations == 2
+    assert float(model.optimizer.dynamic_scale.numpy()) == scale / 2
+
+
+def test_nothing_is_left_out_unless_asked_for():
+    model = compiled(**KD, run_eagerly=False)
+    images, labels = batch(32)
+    logs = model.fit(poisoned(images, 1), labels, batch_size=16, shuffle=False, verbose=0).history
+    assert np.isnan(logs["loss"]).all() and "skipped_steps" not in logs
+
+
+def test_empty_parts_of_a_test_batch_do_not_count(two_replicas):
+    one, _ = trained(**KD)
+    two, _ = trained(two_replicas, **KD)
+    images, labels = batch(17)
+    logs, expected = (
+        m.evaluate(images, labels, batch_size=16, verbose=0, return_dict=True) for m in (two, one)
+    )
+    for name, value in expected.items():
+        np.testing.assert_allclose(logs[name], value, rtol=1e-5, err_msg=name)
+
+
+def digits(recompute, method="pkkd", strategy=None):
+    with strategy.scope() if strategy else contextlib.nullcontext():
+        keras.utils.set_random_seed(0)
+        student, teacher = (pkkd_tf.models.build("digits_resnet", k) for k in KINDS)
+        model = pkkd_tf.PKKD(student, teacher, method, monitor_every=2)
+        model.compile(AdderSGD(0.05), recompute=recompute)
+    data = pkkd_tf.data.load("digits", limit_train=32)
+    return model, model.fit(data.train(16), epochs=1, verbose=0).history
+
+
+KINDS = ("adder", "convolution")
+
+
+def test_recomputed_activations_change_nothing():
+    kept, expected = digits(False)
+    model, logs = digits(True)
+    assert_same_weights(kept, model, 1e-6)  # moving statistics too: updated once a step
+    for name, value in expected.items():
+        np.testing.assert_allclose(logs[name], value, rtol=1e-4, err_msg=name)
+
+
+def test_recomputation_needs_blocks():
+    model = pkkd(**KD)
+    with pytest.raises(ValueError, match="needs residual blocks .*layers in blocks=0"):
+        model.compile("sgd", recompute=True)
+
+
+def test_the_ways_of_a_step_are_saved(tmp_path):
+    model = compiled(**KD, execution={"accumulate_steps": 2, "skip_nonfinite": True})
+    model.save(tmp_path / "model.keras")
+    loaded = keras.models.load_model(tmp_path / "model.keras")
+    assert (loaded.accumulate_steps, loaded.skip_nonfinite, loaded.recompute) == (2, True, False)

@@ -1,0 +1,83 @@
+"""The launcher with small programs in the workers' place: output, exit codes, signals."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+PROGRAMS = {
+    "report": "import os, sys; print('config', 'worker' in os.environ['TF_CONFIG'], sys.argv[1:])",
+    "fail": """
+import json, os, sys, time
+index = json.loads(os.environ["TF_CONFIG"])["task"]["index"]
+if index == 1:
+    sys.exit(7)
+time.sleep(600)
+""",
+    "die": """
+import json, os, signal, sys, time
+index = json.loads(os.environ["TF_CONFIG"])["task"]["index"]
+if index == 0:
+    os.kill(os.getpid(), signal.SIGKILL)
+time.sleep(600)
+""",
+    "wait": """
+import signal, sys, time
+signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+print("ready", flush=True)
+time.sleep(600)
+""",
+}
+
+
+@pytest.fixture
+def start(tmp_path):
+    for name, text in PROGRAMS.items():
+        (tmp_path / f"program_{name}.py").write_text(text)
+    path = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])
+    environment = {**os.environ, "PYTHONPATH": path}
+
+    def run(name, *arguments):
+        command = [sys.executable, "-m", "experiments.launch", "--workers=2", "--"]
+        return subprocess.Popen(
+            [*command, f"program_{name}", *arguments],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=environment,
+        )
+
+    return run
+
+
+def test_every_worker_gets_its_place_and_the_flags(start):
+    output, errors = (process := start("report", "--epochs=1")).communicate(timeout=100)
+    assert process.returncode == 0, errors
+    line = "config True ['--epochs=1', '--strategy=multi_worker']"
+    assert sorted(output.splitlines()) == [f"[0] {line}", f"[1] {line}"]
+
+
+@pytest.mark.parametrize(("name", "code", "worker"), [("fail", 7, 1), ("die", 137, 0)])
+def test_when_one_fails_the_others_are_stopped(start, name, code, worker):
+    began = time.monotonic()
+    _, errors = (process := start(name)).communicate(timeout=100)
+    assert process.returncode == code
+    assert f"worker {worker} ended with exit code {code}; stopping [{1 - worker}]" in errors
+    assert time.monotonic() - began < 60
+
+
+def test_sigterm_is_passed_on(start):
+    process = start("wait")
+    assert {process.stdout.readline() for _ in range(2)} == {"[0] ready\n", "[1] ready\n"}
+    process.send_signal(signal.SIGTERM)
+    process.communicate(timeout=100)
+    assert process.returncode == 143
+
+
+def test_a_program_must_be_named(start):
+    command = [sys.executable, "-m", "experiments.launch", "--workers=2"]
+    result = subprocess.run(command, capture_output=True, text=True)
+    assert result.returncode == 1 and "A program must follow `--`" in result.stdout + result.stderr
