@@ -7,6 +7,7 @@ from export.energy.constants import HOROWITZ, Constants, Level, Operation, read_
 from export.energy.estimate import LayerEnergy, NetworkEnergy, energy_of_counts, estimate
 from export.energy.keras_records import keras_records
 from export.energy.records import LayerRecord
+from export.energy.tflite_records import tflite_bits, tflite_records
 
 __all__ = [
     "HOROWITZ",
@@ -20,4 +21,6 @@ __all__ = [
     "estimate",
     "keras_records",
     "read_constants",
+    "tflite_bits",
+    "tflite_records",
 ]

@@ -1,6 +1,7 @@
 """Joules of this machine's processor, from its own counters (RAPL, Linux powercap)."""
 
 import dataclasses
+import os
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -11,6 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 from export.program import ExportError
+from export.tflite.interpreters import Network
 
 POWERCAP = Path("/sys/class/powercap")
 PACKAGES = "intel-rapl:[0-9]*"  # AMD's processors too; intel-rapl:0:1 are parts of intel-rapl:0
@@ -111,3 +113,15 @@ def inference(model: keras.Model) -> Callable[[], Any]:
     image = tf.constant(np.random.default_rng(0).standard_normal(shape), tf.float32)
     graph = tf.function(lambda: model(image, training=False), autograph=False)
     return lambda: graph().numpy()
+
+
+def tflite_inference(data: bytes, delegate: str | os.PathLike | None) -> Callable[[], Any]:
+    """One inference of one random image by TFLite's interpreter, one thread.
+
+    Raises:
+        ExportError: as `export.tflite.Network`.
+    """
+    network = Network(data, delegate)
+    shape = [max(size, 1) for size in network.input["shape"]]
+    network.set_input(np.random.default_rng(0).standard_normal(shape).astype(np.float32))
+    return network.invoke

@@ -65,7 +65,7 @@ def _panel(axes: "Axes", names: list[str], energies: Sequence[NetworkEnergy]) ->
         _bar(axes, 1 + shift, energy.total, colors[index], memory=True)
     axes.set_xticks(range(len(GROUPS)), GROUPS)
     axes.set_ylabel("microjoules an image")
-    axes.set_title(energies[0].format)
+    axes.set_title(" / ".join(dict.fromkeys(energy.format for energy in energies)))
     axes.margins(y=0.14)
     if len(energies) == 2:
         first, second = (energy.total for energy in energies)

@@ -14,6 +14,7 @@ def as_json(
     constants: Constants,
     files: Mapping[str, str],
     measured: Mapping[str, Any] | None,
+    memory_model: str = MEMORY_MODEL,
 ) -> bytes:
     """Everything in one document; energies in microjoules, traffic in bytes, for one image.
 
@@ -22,6 +23,7 @@ def as_json(
         constants: what the estimates were made with; in the form that `read_constants` reads.
         files: name -> the file of the network.
         measured: name -> what was measured on this machine, or None.
+        memory_model: what the estimates assume of memory.
 
     Returns:
         UTF-8 JSON.
@@ -29,7 +31,7 @@ def as_json(
     document = {
         "units": {"energy": "microjoules", "traffic": "bytes", "per": "image"},
         "constants": constants_module.as_json(constants),
-        "memory_model": MEMORY_MODEL,
+        "memory_model": memory_model,
         "networks": [_network(name, files[name], networks[name]) for name in networks],
         "measured": measured,
     }

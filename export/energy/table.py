@@ -8,22 +8,23 @@ from export.energy.estimate import MEMORY_MODEL, LayerEnergy, NetworkEnergy
 Networks = Mapping[str, Sequence[NetworkEnergy]]
 
 
-def text(networks: Networks, constants: Constants) -> str:
+def text(networks: Networks, constants: Constants, memory_model: str = MEMORY_MODEL) -> str:
     """All tables.
 
     Args:
         networks: name -> the network in every number format.
         constants: what the estimates were made with.
+        memory_model: what they assume of memory.
 
     Returns:
         Lines that end with the totals.
     """
-    parts = [_assumptions(networks, constants)]
+    parts = [_assumptions(networks, constants, memory_model)]
     parts += [_layers(name, energy) for name, all in networks.items() for energy in all]
     return "\n\n".join([*parts, _totals(networks), _reading(constants)])
 
 
-def _assumptions(networks: Networks, constants: Constants) -> str:
+def _assumptions(networks: Networks, constants: Constants, memory_model: str) -> str:
     formats = sorted({energy.format for all in networks.values() for energy in all})
     operations = [
         f"{name}: multiplication {constants.operations[name].multiply:g}, "
@@ -36,7 +37,7 @@ def _assumptions(networks: Networks, constants: Constants) -> str:
             f"Constants, pJ: {constants.source}",
             *(f"  {line}" for line in operations),
             f"  access of {constants.access_bits} bits: {', '.join(levels)}",
-            f"Memory model: {MEMORY_MODEL}",
+            f"Memory model: {memory_model}",
         ]
     )
 
@@ -92,7 +93,8 @@ def _ratio_row(energies: Sequence[NetworkEnergy]) -> list[str]:
         (first.compute + first.memory_upper, second.compute + second.memory_upper),
     ]
     cells = [f"{a / b:.2f} x" if b else "-" for a, b in pairs]
-    return ["ratio", energies[0].format, *[""] * 5, *cells]
+    formats = " / ".join(dict.fromkeys(energy.format for energy in energies))
+    return ["ratio", formats, *[""] * 5, *cells]
 
 
 def _reading(constants: Constants) -> str:

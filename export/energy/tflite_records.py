@@ -1,0 +1,154 @@
+"""Operator records of a `.tflite` file, from its graph and the types of its tensors."""
+
+import math
+from collections.abc import Iterator
+from typing import Any
+
+from export.energy.records import LayerRecord
+from export.energy.tflite_graph import BITS, VIEWS, AdderParts, dtype_of, sizes_of_one_image
+from export.program import ExportError
+from export.tflite.graph import Graph
+from export.tflite.responses import CUSTOM_OPERATOR
+
+# Axes of the filters that a sum runs over.
+FAN_IN = {
+    "CONV_2D": (1, 2, 3),
+    "DEPTHWISE_CONV_2D": (1, 2),
+    "FULLY_CONNECTED": (1,),
+    CUSTOM_OPERATOR: (0, 1, 2),
+}
+# Numbers move; what is computed on the way counts as nothing, by the convention of the papers.
+MOVING = {
+    *("ADD", "SUB", "MUL", "DIV", "NEG", "ABS", "SQUARE", "SQRT", "RSQRT", "EXP", "LOG", "POW"),
+    *("MAXIMUM", "MINIMUM", "SQUARED_DIFFERENCE", "SUM", "MEAN", "REDUCE_MAX", "REDUCE_MIN"),
+    *("MAX_POOL_2D", "AVERAGE_POOL_2D", "RELU", "RELU6", "RELU_N1_TO_1", "LEAKY_RELU", "PRELU"),
+    *("ELU", "GELU", "TANH", "LOGISTIC", "HARD_SWISH", "SOFTMAX", "LOG_SOFTMAX", "CAST"),
+    *("PAD", "PADV2", "MIRROR_PAD", "CONCATENATION", "SLICE", "STRIDED_SLICE", "SPLIT"),
+    *("TRANSPOSE", "QUANTIZE", "DEQUANTIZE", "RESIZE_BILINEAR", "RESIZE_NEAREST_NEIGHBOR"),
+}
+TFLITE_MEMORY_MODEL = (
+    "Of a .tflite file every operator reads its inputs and writes its output, as the file has "
+    "them: an ADD that is an operator of its own moves three tensors, one that is fused into an "
+    "AdderConv2D or counted from a .keras file reads the shortcut alone."
+)
+
+
+def tflite_records(data: bytes) -> list[LayerRecord]:
+    """Operations, weights and memory traffic of every operator, for one image.
+
+    Operations by the convention of `pkkd_tf.analysis.count_operations`, with `n` numbers in the
+    output and `k` terms in each:
+
+        CONV_2D, DEPTHWISE_CONV_2D, FULLY_CONNECTED   n * k multiplications, n * k additions
+        AdderConv2D, float32 and int8                 2 * n * k additions
+        SUB, ABS, SUM in a row, n * k numbers wide    n * k additions in SUB, n * k in SUM
+
+    and nothing for all others; the last line is what an adder layer is in builtin operators, so
+    that one network counts the same in every format. Traffic: every operator reads its inputs and
+    writes its outputs, each as wide as its type; changes of shape move nothing. Constants of
+    operators with filters count whole, scales and biases of int32 and int64 in their own width.
+
+    Args:
+        data: bytes of a `.tflite` file, float32 or int8.
+
+    Returns:
+        One `LayerRecord` an operator, in the order in which they run. Numbers are of the file's
+        type: an int32 bias of an int8 file counts as four.
+
+    Raises:
+        ExportError: as `tflite_bits`; an operator has no rule here, or images of any size fit.
+
+    Example:
+        >>> records = tflite_records(convert(pkkd_tf.models.resnet20(), "custom_op"))
+        >>> sum(record.additions for record in records)
+        81183360
+
+    Limits: the first subgraph alone, so no control flow.
+    """
+    graph = Graph(data)
+    counter = _Counter(graph, _bits(graph) // 8)
+    return [counter.record(index, operator) for index, operator in _moving(graph)]
+
+
+def tflite_bits(data: bytes) -> int:
+    """The width in which a file's convolutions, dense and adder layers compute: 32 or 8.
+
+    Raises:
+        ExportError: they compute in several types, in another type, or there is none of them.
+    """
+    return _bits(Graph(data))
+
+
+def has_adders(data: bytes) -> bool:
+    """Whether a file holds adder layers, as custom or as builtin operators."""
+    graph = Graph(data)
+    parts = AdderParts(graph)
+    sums = graph.named("SUM")
+    custom = bool(graph.named(CUSTOM_OPERATOR))
+    return custom or any(parts.difference(operator) is not None for operator in sums)
+
+
+def _bits(graph: Graph) -> int:
+    """By the types of images and filters; those of a hybrid operator differ."""
+    filtered = [o for o in graph.operators if graph.name(o) in FAN_IN]
+    types = {str(dtype_of(graph, t)) for o in filtered for t in o.inputs[:2]}
+    bits = {str(dtype): width for dtype, width in BITS.items()}
+    if len(types) != 1 or not types <= set(bits):
+        raise ExportError(
+            "A .tflite file must compute in one type, float32 or int8. Received: inputs and "
+            f"filters of {sorted(types) or 'no operator that has some'}"
+        )
+    return bits[types.pop()]
+
+
+def _moving(graph: Graph) -> Iterator[tuple[int, Any]]:
+    """Every operator that moves numbers, with its place; sizes of shapes are left out."""
+    for index, operator in enumerate(graph.operators):
+        name, outputs = graph.name(operator), [dtype_of(graph, t) for t in operator.outputs]
+        if name in VIEWS or not set(outputs) & set(BITS):
+            continue
+        if name not in FAN_IN and name not in MOVING:
+            raise ExportError(
+                f"An operator must be one of {', '.join(FAN_IN)} or one without filters to be "
+                f"counted. Received: operator={index} {name}"
+            )
+        yield index, operator
+
+
+class _Counter:
+    """What operators cost; `unit` is the bytes of a number of the file."""
+
+    def __init__(self, graph: Graph, unit: int):
+        self.graph, self.unit = graph, unit
+        self.sizes, self.adder_parts = sizes_of_one_image(graph), AdderParts(graph)
+
+    def record(self, index: int, operator: Any) -> LayerRecord:
+        """The record; its name is the operator's place and what it is."""
+        name = self.graph.name(operator)
+        multiplications, additions = self._operations(operator, name)
+        # Integers that say where (axes, paddings) are part of the operator, not of the weights.
+        inputs = [int(t) for t in operator.inputs if t >= 0]
+        inputs = [t for t in inputs if name in FAN_IN or dtype_of(self.graph, t) in BITS]
+        return LayerRecord(
+            name=f"{index} {name}",
+            type=name,
+            multiplications=multiplications,
+            additions=additions,
+            weights=sum(self._numbers(t) for t in inputs if t not in self.sizes),
+            reads=tuple(self._numbers(t) for t in inputs if t in self.sizes),
+            writes=tuple(self._numbers(t) for t in operator.outputs),
+        )
+
+    def _operations(self, operator: Any, name: str) -> tuple[int, int]:
+        """Multiplications and additions."""
+        if name not in FAN_IN:
+            difference = self.adder_parts.difference(operator)
+            return 0, 0 if difference is None else self.sizes[difference]
+        filters = self.graph.shape(operator.inputs[1])
+        terms = math.prod(filters[axis] for axis in FAN_IN[name])
+        terms *= self.sizes[operator.outputs[0]]
+        return (0, 2 * terms) if name == CUSTOM_OPERATOR else (terms, terms)
+
+    def _numbers(self, tensor: int) -> int:
+        size = self.sizes.get(tensor) or math.prod(self.graph.shape(tensor))
+        return size * dtype_of(self.graph, tensor).itemsize // self.unit

@@ -1,0 +1,230 @@
+"""Counting .tflite files: the same counts in every format, traffic by hand, clear errors."""
+
+import re
+import subprocess
+import sys
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from export.energy import estimate, keras_records, sources, tflite_bits, tflite_records
+from export.energy.tflite_records import has_adders
+from export.program import ExportError
+from export.tflite import convert
+from export.tflite.graph import Graph
+from pkkd_tf import layers, models
+from tests import adder_models
+
+FIELDS = ("multiplications", "additions")
+
+
+def totals(records):
+    return tuple(sum(getattr(record, field) for record in records) for field in FIELDS)
+
+
+def sequential(shape, *layers):
+    return keras.Sequential([keras.Input(shape), *layers])
+
+
+@pytest.fixture(scope="module")
+def digits():
+    return {kind: models.build("digits_resnet", kind) for kind in ("adder", "convolution")}
+
+
+@pytest.fixture(scope="module")
+def files(digits, tmp_path_factory):
+    """The adder network in both float formats, its convolutional twin in float32 and int8."""
+    folder = tmp_path_factory.mktemp("files")
+    contents = {
+        "custom_op": convert(digits["adder"], "custom_op"),
+        "portable": convert(digits["adder"], "portable"),
+        "cnn": convert(digits["convolution"], "portable"),
+        "cnn_int8": convert_int8(digits["convolution"]),
+    }
+    for name, data in contents.items():
+        (folder / f"{name}.tflite").write_bytes(data)
+    for kind, model in digits.items():
+        model.save(folder / f"{kind}.keras")
+    return folder
+
+
+def convert_int8(model):
+    """TFLite's own int8, from random images."""
+    images = np.random.default_rng(0).standard_normal((4, *model.input_shape[1:]))
+    converter = tf.lite.TFLiteConverter.from_keras_model(model)
+    converter.optimizations = [tf.lite.Optimize.DEFAULT]
+    converter.representative_dataset = lambda: ([x[None]] for x in images.astype("float32"))
+    converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
+    converter.inference_input_type = converter.inference_output_type = tf.int8
+    return converter.convert()
+
+
+@pytest.mark.parametrize("name", ["custom_op", "portable", "cnn", "cnn_int8"])
+def test_digits_counts_as_in_keras(digits, files, name):
+    data = (files / f"{name}.tflite").read_bytes()
+    kind = "convolution" if name.startswith("cnn") else "adder"
+    assert totals(tflite_records(data)) == totals(keras_records(digits[kind]))
+    assert tflite_bits(data) == (8 if name == "cnn_int8" else 32)
+    assert has_adders(data) == (kind == "adder")
+
+
+def test_fused_adders_move_what_keras_counts(digits, files):
+    """All activations alike; of the first convolution's norm TFLite keeps one number a channel."""
+    operators = tflite_records((files / "custom_op.tflite").read_bytes())
+    own = keras_records(digits["adder"])
+    moved = [sum(sum(r.reads) + sum(r.writes) for r in records) for records in (operators, own)]
+    assert moved[0] == moved[1] > 0
+    assert sum(r.weights for r in own) - sum(r.weights for r in operators) == 8 + 10
+
+
+def test_resnet20_counts_as_published():
+    model = models.build("resnet20")
+    energy = estimate(tflite_records(convert(model, "custom_op")))
+    assert totals([energy.total.record]) == totals(keras_records(model)) == (443_008, 81_183_360)
+    assert round(energy.total.compute, 2) == 74.70
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [
+        layers.AdderConv2D(6, 3, groups=2, padding="same"),
+        layers.AdderConv2D(6, 3, dilation_rate=2),
+        layers.AdderDepthwiseConv2D(3, depth_multiplier=2, strides=2, padding="same"),
+        layers.AdderDense(7),
+    ],
+    ids=["groups", "dilation", "depthwise", "dense on pixels"],
+)
+@pytest.mark.parametrize("format", ["portable", "custom_op"])
+def test_every_adder_layer_counts_alike(layer, format):
+    """Also where the first axis of a tensor is images times pixels."""
+    layer = type(layer).from_config(layer.get_config())
+    model = sequential((9, 9, 4), keras.layers.Conv2D(4, 1), layer)
+    records = tflite_records(convert(model, format))
+    assert totals(records) == totals(keras_records(model))
+    assert records[-1].writes == (np.prod(model.output_shape[1:]),)
+
+
+def test_builtin_layers_count_alike():
+    model = sequential(
+        (8, 8, 3),
+        keras.layers.DepthwiseConv2D(3, depth_multiplier=2),
+        keras.layers.MaxPooling2D(2),
+        keras.layers.Flatten(),
+        keras.layers.Dense(5, bias_initializer="ones"),
+    )
+    depthwise, pool, dense = tflite_records(convert(model, "portable"))
+    assert (depthwise.type, dense.type) == ("DEPTHWISE_CONV_2D", "FULLY_CONNECTED")
+    assert totals([depthwise]) == (36 * 6 * 9, 36 * 6 * 9) and totals([dense]) == (270, 270)
+    assert (pool.reads, pool.writes, pool.weights) == ((216,), (54,), 0)
+    assert (depthwise.reads, depthwise.writes, depthwise.weights) == ((192,), (216,), 9 * 6 + 6)
+    assert (dense.reads, dense.writes, dense.weights) == ((54,), (5,), 5 * 54 + 5)
+
+
+def test_traffic_of_builtin_adders_by_hand():
+    """One layer of 2 filters with 4 terms on 3 x 3 pixels: the differences go through memory."""
+    x = sequential((3, 3, 4), keras.layers.Conv2D(4, 1), layers.AdderConv2D(2, 1))
+    records = {record.type: record for record in tflite_records(convert(x, "portable"))}
+    spread, terms = 9 * 2 * 4, 9 * 4
+    assert (records["SUB"].reads, records["SUB"].writes) == ((terms,), (spread,))
+    assert records["SUB"].weights == 8 and records["SUB"].additions == spread
+    assert (records["ABS"].reads, records["ABS"].writes) == ((spread,), (spread,))
+    assert records["ABS"].additions == 0
+    assert (records["SUM"].reads, records["SUM"].writes) == ((spread,), (18,))
+    assert records["SUM"].additions == spread and records["SUM"].weights == 0
+
+
+def test_int8_adders_count_their_wider_constants():
+    """An int32 multiplier and an int64 bias an output, beside int8 filters."""
+    data = adder_models.adder_model((1, 5, 5, 8), np.ones((3, 3, 8, 6), np.float32))
+    graph = Graph(adder_models.to_bytes(data))
+    (operator,) = graph.operators
+    x, filters = operator.inputs
+    graph.set_type(x, np.int8)
+    graph.set_type(operator.outputs[0], np.int8)
+    operator.inputs = [
+        x,
+        graph.add_constant(np.ones((3, 3, 8, 6), np.int8), "filters"),
+        graph.add_constant(np.ones(6, np.int32), "multiplier"),
+        graph.add_constant(np.ones(6, np.int64), "bias"),
+    ]
+    graph.subgraph.tensors[operator.outputs[0]].shape = np.array([1, 5, 5, 6], np.int32)
+    (record,) = tflite_records(graph.to_bytes())
+    assert totals([record]) == (0, 2 * 25 * 6 * 72)
+    assert record.weights == 9 * 8 * 6 + 6 * 4 + 6 * 8
+    assert (record.reads, record.writes) == ((200,), (150,))
+
+
+def test_batch_in_the_file_does_not_count():
+    model = adder_models.adder_model((7, 5, 5, 8), np.ones((1, 1, 8, 6), np.float32))
+    model.subgraphs[0].tensors[-1].shape = np.array([7, 5, 5, 6], np.int32)
+    (record,) = tflite_records(adder_models.to_bytes(model))
+    assert totals([record]) == (0, 2 * 25 * 6 * 8) and record.reads == (200,)
+
+
+def test_files_that_cannot_be_counted():
+    hybrid = adder_models.adder_model((1, 5, 5, 8), np.ones((1, 1, 8, 6), np.float32))
+    hybrid.subgraphs[0].tensors[0].type = 9  # int8
+    message = r"compute in one type, float32 or int8. Received: .*\['float32', 'int8'\]"
+    with pytest.raises(ExportError, match=message):
+        tflite_records(adder_models.to_bytes(hybrid))
+    only_pool = convert(sequential((8, 8, 3), keras.layers.MaxPooling2D(2)), "portable")
+    with pytest.raises(ExportError, match="Received: inputs and filters of no operator"):
+        tflite_bits(only_pool)
+    any_size = sequential((None, None, 3), keras.layers.Conv2D(4, 3))
+    with pytest.raises(ExportError, match=r"known image size only: .*shape=\(-1, -1, -1, 3\)"):
+        tflite_records(convert(any_size, "portable"))
+    transposed = sequential(
+        (8, 8, 3), keras.layers.Conv2D(3, 1), keras.layers.Conv2DTranspose(2, 3)
+    )
+    with pytest.raises(ExportError, match=r"one without filters .* operator=\d+ TRANSPOSE_CONV"):
+        tflite_records(convert(transposed, "portable"))
+
+
+def test_files_that_are_none(tmp_path):
+    (tmp_path / "text.tflite").write_text("no model")
+    for name in ("none.tflite", "text.tflite"):
+        with pytest.raises(ExportError, match="--compare must be an existing .tflite file. Rec"):
+            sources.read(str(tmp_path / name), "--compare")
+    with pytest.raises(ExportError, match="--model must be a .keras or .tflite file. Received: 'x"):
+        sources.read("x.h5")
+
+
+def energy(*arguments):
+    command = [sys.executable, "-m", "export.energy", *arguments]
+    return subprocess.run(command, capture_output=True, text=True)
+
+
+def test_the_program_takes_formats_from_the_files(files, tmp_path):
+    done = energy(
+        f"--model={files / 'custom_op.tflite'}",
+        f"--compare={files / 'cnn_int8.tflite'}",
+        f"--output={tmp_path / 'out'}",
+    )
+    assert done.returncode == 0, done.stderr
+    assert "CNN cnn_int8, int8, one image" in done.stdout
+    assert "ANN custom_op, fp32, one image" in done.stdout
+    assert re.search(r"ratio +int8 / fp32 +0\.12 x", done.stdout)
+    assert "an ADD that is an operator of its own moves three tensors" in done.stdout
+    assert {f.name for f in (tmp_path / "out").iterdir()} == {"energy.json", "energy.png"}
+
+
+def test_the_program_refuses_other_bits(files):
+    done = energy(f"--model={files / 'cnn_int8.tflite'}", "--bits=32,8")
+    assert done.returncode == 1 and done.stdout == ""
+    message = (
+        r"error: --bits must be what a .tflite file's tensors have.* bits=\[32, 8\], '.*' has 8\n"
+    )
+    assert re.fullmatch(message, done.stderr.splitlines(True)[-1])
+
+
+def test_a_keras_file_beside_a_tflite_file_is_counted_in_its_format(files):
+    done = energy(f"--model={files / 'cnn_int8.tflite'}", f"--compare={files / 'adder.keras'}")
+    assert done.returncode == 0, done.stderr
+    assert "ANN adder, int8, one image" in done.stdout and "fp32" not in done.stdout
+
+
+def test_an_inference_runs(files):
+    for name in ("cnn", "cnn_int8"):
+        sources.read(str(files / f"{name}.tflite")).inference()()
