@@ -1,12 +1,42 @@
 """Adder networks in few bits: shared ranges, calibration, fine-tuning with rounded numbers."""
 
+from pkkd_tf.quantization.batch_norm import reestimate_batch_norm
 from pkkd_tf.quantization.calibration import best_range, tensor_range
 from pkkd_tf.quantization.fake_quantize import fake_quantize, quantize_filters, quantize_weights
+from pkkd_tf.quantization.layers import (
+    FakeQuantize,
+    QuantizedAdderConv2D,
+    QuantizedAdderDepthwiseConv2D,
+    QuantizedConv2D,
+    QuantizedDense,
+)
+from pkkd_tf.quantization.network import (
+    group_filters,
+    quantize_model,
+    ranges,
+    strip_quantization,
+    tensor_ranges,
+)
+from pkkd_tf.quantization.placement import rounded_tensors
+from pkkd_tf.quantization.shared_range import SharedRange
 
 __all__ = [
+    "FakeQuantize",
+    "QuantizedAdderConv2D",
+    "QuantizedAdderDepthwiseConv2D",
+    "QuantizedConv2D",
+    "QuantizedDense",
+    "SharedRange",
     "best_range",
     "fake_quantize",
+    "group_filters",
     "quantize_filters",
+    "quantize_model",
     "quantize_weights",
+    "ranges",
+    "reestimate_batch_norm",
+    "rounded_tensors",
+    "strip_quantization",
     "tensor_range",
+    "tensor_ranges",
 ]

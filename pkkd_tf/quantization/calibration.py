@@ -11,10 +11,10 @@ from pkkd_tf.ops import adder_conv2d
 from pkkd_tf.ops.geometry import Padding, make_geometry
 from pkkd_tf.quantization.fake_quantize import (
     check_bits,
-    fake_quantize,
     nudged_range,
-    quantize_filters,
+    round_to_levels,
     scale_and_zero_point,
+    split_filters,
 )
 
 MOST_TERMS = 1 << 27  # |x - f| that one candidate may cost; of more images a part is used
@@ -91,8 +91,9 @@ def response_error(x: np.ndarray, filters: np.ndarray, window: Any, bits: int) -
 
     def error(low: float, high: float) -> float:
         parameters = (*scale_and_zero_point(low, high, bits), bits)
-        rounded, bias = quantize_filters(filters, *parameters)
-        y = adder_conv2d(fake_quantize(images, *parameters), rounded, *window) + bias
+        rounded, rest = split_filters(filters, *parameters)
+        y = adder_conv2d(round_to_levels(images, *parameters), rounded, *window)
+        y -= tf.reduce_sum(tf.abs(rest), [0, 1, 2])
         return float(tf.reduce_sum(tf.math.reduce_variance(y - exact, [0, 1, 2]))) / spread
 
     return error
@@ -118,7 +119,7 @@ def tensor_range(x: np.ndarray, bits: int = 8) -> tuple[float, float]:
     values = tf.constant(_checked(x), tf.float32)
 
     def error(low: float, high: float) -> float:
-        rounded = fake_quantize(values, *scale_and_zero_point(low, high, bits), bits)
+        rounded = round_to_levels(values, *scale_and_zero_point(low, high, bits), bits)
         return float(tf.reduce_sum(tf.math.squared_difference(values, rounded)))
 
     return search(x, error, bits)

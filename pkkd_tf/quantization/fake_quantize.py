@@ -54,7 +54,7 @@ def scale_and_zero_point(low: float, high: float, bits: int = 8) -> tuple[float,
 def nudged_range(low: float, high: float, bits: int = 8) -> tuple[float, float]:
     """The ends of the range whose levels `scale_and_zero_point` gives: 0 is one of them."""
     scale, zero_point = scale_and_zero_point(low, high, bits)
-    return -zero_point * scale, (2**bits - 1 - zero_point) * scale
+    return 0 - zero_point * scale, (2**bits - 1 - zero_point) * scale
 
 
 def fake_quantize(x: Any, scale: Any, zero_point: Any, bits: int = 8) -> tf.Tensor:
@@ -92,16 +92,14 @@ def fake_quantize(x: Any, scale: Any, zero_point: Any, bits: int = 8) -> tf.Tens
 
     @tf.custom_gradient
     def quantize(x: tf.Tensor, scale: tf.Tensor) -> Any:
-        steps = x / scale
-        level = tf.round(steps)
-        clipped = tf.clip_by_value(level, -zero_point, levels - zero_point)
-
         def gradients(dy: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-            inside = _inside(steps, zero_point, levels)
-            by_scale = tf.where(inside, level - steps, clipped)
+            steps = x / scale
+            inside = (steps >= -zero_point) & (steps <= levels - zero_point)
+            end = tf.where(steps > 0, levels - zero_point, -zero_point)
+            by_scale = tf.where(inside, tf.round(steps) - steps, end)
             return tf.where(inside, dy, 0.0), tf.reduce_sum(dy * by_scale)
 
-        return clipped * scale, gradients
+        return round_to_levels(x, scale, zero_point, bits), gradients
 
     return tf.cast(quantize(tf.cast(x, dtype), _scalar(scale, dtype)), x.dtype)
 
@@ -141,21 +139,20 @@ def quantize_filters(
         >>> quantize_filters(tf.constant([[-1.0, 0.3]]), 0.5, 0.0, bits=4)
         ([[0.0, 0.5]], [-1.0, 0.0])
     """
-    levels = 2 ** check_bits(bits) - 1
+    check_bits(bits)
     filters = tf.convert_to_tensor(filters)
     dtype = tf.float64 if filters.dtype == tf.float64 else tf.float32
     scale, zero_point = (tf.stop_gradient(_scalar(v, dtype)) for v in (scale, zero_point))
 
     @tf.custom_gradient
     def split(w: tf.Tensor) -> Any:
-        clipped = tf.clip_by_value(w, -zero_point * scale, (levels - zero_point) * scale)
-        rest = w - clipped
+        rounded, rest = split_filters(w, scale, zero_point, bits)
         bias = -tf.reduce_sum(tf.abs(rest), axis=list(range(w.shape.rank - 1)))
 
         def gradient(d_rounded: tf.Tensor, d_bias: tf.Tensor) -> tf.Tensor:
             return d_rounded - rest * d_bias
 
-        return (fake_quantize(clipped, scale, zero_point, bits), bias), gradient
+        return (rounded, bias), gradient
 
     rounded, bias = split(tf.cast(filters, dtype))
     return tf.cast(rounded, filters.dtype), tf.cast(bias, filters.dtype)
@@ -192,8 +189,19 @@ def quantize_weights(weights: Any, bits: int = 8) -> tf.Tensor:
     return tf.cast(w + rounding, weights.dtype)
 
 
-def _inside(steps: tf.Tensor, zero_point: tf.Tensor, levels: int) -> tf.Tensor:
-    return (steps >= -zero_point) & (steps <= levels - zero_point)
+def round_to_levels(x: Any, scale: Any, zero_point: Any, bits: int) -> tf.Tensor:
+    """`Q(x)` of `fake_quantize` without its gradients; all of one type."""
+    level = tf.clip_by_value(tf.round(x / scale), -zero_point, 2**bits - 1 - zero_point)
+    return level * scale
+
+
+def split_filters(
+    filters: Any, scale: Any, zero_point: Any, bits: int
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """`Q(clip(w))` and `w - clip(w)` of `quantize_filters`, without gradients; all of one type."""
+    levels = 2**bits - 1
+    clipped = tf.clip_by_value(filters, -zero_point * scale, (levels - zero_point) * scale)
+    return round_to_levels(clipped, scale, zero_point, bits), filters - clipped
 
 
 def _scalar(value: Any, dtype: tf.DType) -> tf.Tensor:

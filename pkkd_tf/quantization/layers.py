@@ -1,0 +1,309 @@
+"""Layers that compute in rounded numbers: the adder layers, what multiplies, and tensors."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from pkkd_tf.layers import AdderConv2D, AdderDepthwiseConv2D, common
+from pkkd_tf.quantization.fake_quantize import check_bits, quantize_weights
+from pkkd_tf.quantization.shared_range import SharedRange
+
+
+@keras.saving.register_keras_serializable(package=common.PACKAGE)
+class FakeQuantize(keras.layers.Layer):
+    """Rounds a tensor to the `2^bits` levels of one range, in floating point.
+
+    Stands where a deployed network keeps a tensor in integers between two operators. Formula and
+    gradients: `pkkd_tf.quantization.fake_quantize`.
+
+    Args:
+        bits: int from 2 to 8.
+        train_range: bool, whether optimizers change the range; by default it is what calibration
+            made it.
+        **kwargs: `name`, `dtype`, `trainable` of `keras.layers.Layer`.
+
+    Input shape:
+        (N, ...).
+
+    Output shape:
+        The same.
+
+    Raises:
+        ValueError: `bits` out of its range.
+
+    Example:
+        >>> layer = FakeQuantize(bits=4)
+        >>> layer.build((None, 3))
+        >>> layer.range.assign([(0.0, 7.5)])
+        >>> layer(np.array([[-1.0, 0.3, 9.0]]))     # [[0.0, 0.5, 7.5]]
+    """
+
+    def __init__(self, bits: int = 8, train_range: bool = False, **kwargs: Any):
+        super().__init__(**kwargs)
+        self.bits, self.train_range = check_bits(bits), train_range
+
+    def build(self, input_shape: Any) -> None:
+        """Creates scale and zero point."""
+        self.range = SharedRange(self, self.bits, 1, self.train_range)
+
+    def call(self, inputs: Any) -> Any:
+        """Returns the rounded tensor."""
+        return self.range.quantize(inputs)
+
+    def compute_output_shape(self, input_shape: Any) -> Any:
+        """Returns the shape of the input."""
+        return input_shape
+
+    def get_config(self) -> dict[str, Any]:
+        """Returns the arguments, serialisable."""
+        return {**super().get_config(), "bits": self.bits, "train_range": self.train_range}
+
+
+@keras.saving.register_keras_serializable(package=common.PACKAGE)
+class QuantizedAdderConv2D(AdderConv2D):
+    """`AdderConv2D` on inputs and filters that are rounded to the same levels.
+
+        Y(t) = -sum |Q(X) - Q(clip(F(t)))| - sum |F(t) - clip(F(t))|
+
+    `Q` and `clip` belong to the range of the filter's group: `|x - f|` needs one scale for both,
+    so each group of filters meets inputs rounded for it (AdderQuant). Filters beyond the range
+    cost nothing: the clipped part is the second sum, a bias, exact while X is in the range
+    (AdderNet 2.0). Gradients: `pkkd_tf.quantization.quantize_filters` for filters,
+    `fake_quantize` for inputs and range. Trained like `AdderConv2D`.
+
+    Args:
+        filters, kernel_size: and all arguments of `AdderConv2D`, by name.
+        bits: int from 2 to 8.
+        filter_groups: for every filter the number of its group, 0 to groups - 1; None: one group.
+        train_range: bool, whether optimizers change the ranges.
+        **kwargs: further arguments of `AdderConv2D`.
+
+    Input shape:
+        As of `AdderConv2D`.
+
+    Output shape:
+        As of `AdderConv2D`.
+
+    Raises:
+        ValueError: as `AdderConv2D`; `bits` out of its range; `filter_groups` of another length,
+            with a group left out, or more than one together with channel groups.
+
+    Example:
+        >>> layer = QuantizedAdderConv2D(4, 3, bits=4, filter_groups=[0, 1, 1, 0])
+        >>> layer.build((None, 8, 8, 3))
+        >>> layer.range.assign([(0.0, 3.0), (0.0, 6.0)])
+
+    Limits: one response a group, on rounded copies of the input: the work stays the same, the
+    memory of the copies does not.
+    """
+
+    def __init__(
+        self,
+        filters: int,
+        kernel_size: Any,
+        *args: Any,
+        bits: int = 8,
+        filter_groups: Sequence[int] | None = None,
+        train_range: bool = False,
+        **kwargs: Any,
+    ):
+        super().__init__(filters, kernel_size, *args, **kwargs)
+        self.bits, self.train_range = check_bits(bits), train_range
+        self.filter_groups = [0] * filters if filter_groups is None else list(filter_groups)
+        self.filter_groups = [int(group) for group in self.filter_groups]
+        _check_filter_groups(self.filter_groups, filters, self.groups)
+
+    def build(self, input_shape: Any) -> None:
+        """Creates the filters, and a scale and zero point for each of their groups."""
+        super().build(input_shape)
+        self.range = SharedRange(self, self.bits, len(set(self.filter_groups)), self.train_range)
+
+    def call(self, inputs: Any) -> Any:
+        """Returns the response, plus bias and activation if the layer has them."""
+        kernel = keras.ops.convert_to_tensor(self.kernel)
+        if self.range.count == 1:
+            outputs = _respond(self, inputs, kernel, self.groups)
+            return common.finish(self, outputs)
+        members = [np.flatnonzero(np.equal(self.filter_groups, g)) for g in range(self.range.count)]
+        parts = [
+            _respond(self, inputs, tf.gather(kernel, own, axis=3), self.groups, group)
+            for group, own in enumerate(members)
+        ]
+        axis = _channel_axis(self)
+        order = np.argsort(np.concatenate(members))
+        return common.finish(self, tf.gather(tf.concat(parts, axis), order, axis=axis))
+
+    def save_own_variables(self, store: Any) -> None:
+        """Saves the ranges too: Keras' convolutions know of filters and bias alone."""
+        super().save_own_variables(store)
+        for name in ("scale", "zero_point") if self.built else ():
+            store[name] = getattr(self.range, name)
+
+    def load_own_variables(self, store: Any) -> None:
+        """Loads what `save_own_variables` saved."""
+        super().load_own_variables(store)
+        for name in ("scale", "zero_point") if self.built else ():
+            getattr(self.range, name).assign(store[name])
+
+    def get_config(self) -> dict[str, Any]:
+        """Returns the arguments, serialisable."""
+        own = {name: getattr(self, name) for name in ("bits", "filter_groups", "train_range")}
+        return {**super().get_config(), **own}
+
+
+@keras.saving.register_keras_serializable(package=common.PACKAGE)
+class QuantizedAdderDepthwiseConv2D(AdderDepthwiseConv2D):
+    """`AdderDepthwiseConv2D` in rounded numbers, as `QuantizedAdderConv2D` with one range.
+
+    Args:
+        kernel_size: and all arguments of `AdderDepthwiseConv2D`, by name.
+        bits: int from 2 to 8.
+        train_range: bool, whether optimizers change the range.
+        **kwargs: further arguments of `AdderDepthwiseConv2D`.
+
+    Input shape:
+        As of `AdderDepthwiseConv2D`.
+
+    Output shape:
+        As of `AdderDepthwiseConv2D`.
+
+    Raises:
+        ValueError: as `AdderDepthwiseConv2D`; `bits` out of its range.
+
+    Example:
+        >>> QuantizedAdderDepthwiseConv2D(3, bits=6)(keras.random.normal((4, 8, 8, 6))).shape
+        TensorShape([4, 6, 6, 6])
+    """
+
+    def __init__(
+        self,
+        kernel_size: Any,
+        *args: Any,
+        bits: int = 8,
+        train_range: bool = False,
+        **kwargs: Any,
+    ):
+        super().__init__(kernel_size, *args, **kwargs)
+        self.bits, self.train_range = check_bits(bits), train_range
+
+    def build(self, input_shape: Any) -> None:
+        """Creates the filters, scale and zero point."""
+        super().build(input_shape)
+        self.range = SharedRange(self, self.bits, 1, self.train_range)
+
+    def call(self, inputs: Any) -> Any:
+        """Returns the response, plus bias and activation if the layer has them."""
+        kh, kw, channels, multiplier = self.kernel.shape
+        filters = keras.ops.reshape(self.kernel, (kh, kw, 1, channels * multiplier))
+        return common.finish(self, _respond(self, inputs, filters, channels))
+
+    def get_config(self) -> dict[str, Any]:
+        """Returns the arguments, serialisable."""
+        return {**super().get_config(), "bits": self.bits, "train_range": self.train_range}
+
+
+@keras.saving.register_keras_serializable(package=common.PACKAGE)
+class QuantizedConv2D(keras.layers.Conv2D):
+    """`keras.layers.Conv2D` with rounded weights: symmetric, a scale an output channel.
+
+    What it multiplies must be rounded before, by `FakeQuantize`. Formula and gradient:
+    `pkkd_tf.quantization.quantize_weights`.
+
+    Args:
+        filters, kernel_size: and all arguments of `keras.layers.Conv2D`, by name.
+        bits: int from 2 to 8.
+        **kwargs: further arguments of `keras.layers.Conv2D`.
+
+    Input shape:
+        As of `keras.layers.Conv2D`.
+
+    Output shape:
+        As of `keras.layers.Conv2D`.
+
+    Raises:
+        ValueError: as `keras.layers.Conv2D`; `bits` out of its range.
+
+    Example:
+        >>> QuantizedConv2D(16, 3)(keras.random.normal((4, 8, 8, 3))).shape
+        TensorShape([4, 6, 6, 16])
+    """
+
+    def __init__(self, filters: int, kernel_size: Any, *args: Any, bits: int = 8, **kwargs: Any):
+        super().__init__(filters, kernel_size, *args, **kwargs)
+        self.bits = check_bits(bits)
+
+    def convolution_op(self, inputs: Any, kernel: Any) -> Any:
+        """The convolution with rounded weights."""
+        return super().convolution_op(inputs, quantize_weights(kernel, self.bits))
+
+    def get_config(self) -> dict[str, Any]:
+        """Returns the arguments, serialisable."""
+        return {**super().get_config(), "bits": self.bits}
+
+
+@keras.saving.register_keras_serializable(package=common.PACKAGE)
+class QuantizedDense(keras.layers.Dense):
+    """`keras.layers.Dense` with rounded weights, as `QuantizedConv2D`.
+
+    Args:
+        units: and all arguments of `keras.layers.Dense`, by name.
+        bits: int from 2 to 8.
+        **kwargs: further arguments of `keras.layers.Dense`.
+
+    Input shape:
+        As of `keras.layers.Dense`.
+
+    Output shape:
+        As of `keras.layers.Dense`.
+
+    Raises:
+        ValueError: as `keras.layers.Dense`; `bits` out of its range.
+
+    Example:
+        >>> QuantizedDense(10)(keras.random.normal((4, 64))).shape
+        TensorShape([4, 10])
+    """
+
+    def __init__(self, units: int, *args: Any, bits: int = 8, **kwargs: Any):
+        super().__init__(units, *args, **kwargs)
+        self.bits = check_bits(bits)
+
+    def call(self, inputs: Any, training: bool | None = None) -> Any:
+        """Returns the product, plus bias and activation if the layer has them."""
+        del training
+        product = keras.ops.matmul(inputs, quantize_weights(self.kernel, self.bits))
+        return common.finish(self, product)
+
+    def get_config(self) -> dict[str, Any]:
+        """Returns the arguments, serialisable."""
+        return {**super().get_config(), "bits": self.bits}
+
+
+def _respond(layer: Any, inputs: Any, filters: Any, groups: int, index: int = 0) -> tf.Tensor:
+    """The response on numbers rounded in range `index`, and what the filters lost by clipping."""
+    rounded, bias = layer.range.quantize_filters(filters, index)
+    outputs = common.respond(layer, layer.range.quantize(inputs, index), rounded, groups)
+    shape = [1, 1, 1, 1]
+    shape[_channel_axis(layer)] = -1
+    return outputs + tf.reshape(bias, shape)
+
+
+def _channel_axis(layer: Any) -> int:
+    return 1 if layer.data_format == "channels_first" else 3
+
+
+def _check_filter_groups(filter_groups: list[int], filters: int, channel_groups: int) -> None:
+    count = max(filter_groups, default=-1) + 1
+    if len(filter_groups) != filters or set(filter_groups) != set(range(count)):
+        raise ValueError(
+            "`filter_groups` must name a group for each filter, counted from 0 without gaps. "
+            f"Received: filter_groups={filter_groups}, filters={filters}"
+        )
+    if count > 1 and channel_groups > 1:
+        raise ValueError(
+            "Filters in more than one group of scales need one group of channels. "
+            f"Received: filter_groups={filter_groups}, groups={channel_groups}"
+        )
