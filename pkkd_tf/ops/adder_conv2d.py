@@ -76,8 +76,9 @@ def adder_conv2d(
     @tf.custom_gradient
     def response(x: tf.Tensor, filters: tf.Tensor) -> Any:
         def gradients(dy: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-            dx = path.input_gradient(x, filters, dy, geometry, input_gradient)
-            return dx, filter_gradient(x, filters, dy, geometry)
+            with tf.control_dependencies([dy]):  # else `x` is padded, and kept, in the forward pass
+                dx = path.input_gradient(x, filters, dy, geometry, input_gradient)
+                return dx, filter_gradient(x, filters, dy, geometry)
 
         return path.forward(x, filters, geometry, input_gradient), gradients
 

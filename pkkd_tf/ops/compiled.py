@@ -140,8 +140,9 @@ def _gradients(op: tf.Operation, gradient: tf.Tensor) -> tuple[tf.Tensor, tf.Ten
         op.get_attr("groups"),
     )
     mode = op.get_attr("input_gradient").decode()
-    dx = input_gradient(x, filters, gradient, geometry, mode)
-    return dx, filter_gradient(x, filters, gradient, geometry)
+    with tf.control_dependencies([gradient]):
+        dx = input_gradient(x, filters, gradient, geometry, mode)
+        return dx, filter_gradient(x, filters, gradient, geometry)
 
 
 tf.no_gradient("PkkdAdderConv2DInputGradient")
