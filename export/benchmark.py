@@ -9,7 +9,11 @@ does, from Python (about a microsecond a run). With `--compare` models take turn
 this process, so that whatever else the machine does falls on both alike; ratios are given of the
 medians, and of the minima, which a busy machine disturbs less. With several threads compare runs of
 one model each: one model's threads wait awake, on the other's processors. The delegate is given to
-every model; one without its operator ignores it. Inputs are random.
+every model; one without its operator ignores it. Inputs are random; those of int8 models cover all
+of int8.
+
+`--enable_op_profiling` adds the time of every operator: the tool's own profile, or from Python each
+operator run by itself (see `export.operator_profile`).
 """
 
 import dataclasses
@@ -24,7 +28,7 @@ from pathlib import Path
 import numpy as np
 from absl import flags
 
-from export import program
+from export import operator_profile, program
 from export.program import ExportError
 from export.tflite.interpreters import Network
 
@@ -142,7 +146,8 @@ def _random_input(network: Network, shape: Sequence[int] | None) -> np.ndarray:
     random, kind = np.random.default_rng(0), np.dtype(network.input["dtype"])
     if kind.kind == "f":
         return random.standard_normal(shape).astype(kind)
-    return random.integers(0, 100, shape).astype(kind)
+    low, high = (-128, 128) if kind == np.int8 else (0, 100)
+    return random.integers(low, high, shape).astype(kind)
 
 
 def _time(network: Network) -> float:
@@ -163,6 +168,7 @@ def run_tool(
     warmup_runs: int,
     options: str | None,
     tool: str = TOOL,
+    profile: bool = False,
 ) -> str:
     """Runs TFLite's own benchmark tool; returns what it printed.
 
@@ -172,6 +178,7 @@ def run_tool(
     command = [tool, f"--graph={graph}", f"--num_threads={num_threads}"]
     command += [f"--num_runs={num_runs}", f"--warmup_runs={warmup_runs}"]
     command += ["--min_secs=0", "--warmup_min_secs=0"]
+    command += ["--enable_op_profiling=true"] if profile else []
     if delegate:
         command.append(f"--external_delegate_path={Path(delegate).absolute()}")
         command += [f"--external_delegate_options={options}"] if options else []
@@ -206,28 +213,42 @@ def main() -> None:
     options = parse_options(values.external_delegate_options)
     shape = [int(size) for size in values.input_layer_shape or []] or None
     graphs = [values.graph, *values.compare]
+    delegate = values.external_delegate_path
+    numbers = (values.num_threads, values.num_runs, values.warmup_runs)
     if len(graphs) == 1 and shape is None and shutil.which(TOOL):
-        delegate = values.external_delegate_path
-        numbers = (values.num_threads, values.num_runs, values.warmup_runs)
-        print(run_tool(graphs[0], delegate, *numbers, values.external_delegate_options), end="")
+        texts, profile = values.external_delegate_options, values.enable_op_profiling
+        print(run_tool(graphs[0], delegate, *numbers, texts, profile=profile), end="")
         return
-    timings = measure(
-        graphs,
-        values.external_delegate_path,
-        values.num_threads,
-        values.num_runs,
-        values.warmup_runs,
-        options,
-        shape,
-    )
+    timings = measure(graphs, delegate, *numbers, options, shape)
     for timing in timings:
         print("\n".join(timing.lines()))
+        if values.enable_op_profiling:
+            print(_profile(timing.graph, delegate, values.num_threads, options, shape))
     for other in timings[1:]:
-        median, least = (f(timings[0].runs) / f(other.runs) for f in (np.median, np.min))
+        median, least = ratios(timings[0], other)
         print(
             f"Ratio: [{timings[0].graph}] takes {median:.2f} times as long as [{other.graph}] "
             f"(medians; {least:.2f} by the minima)"
         )
+
+
+def ratios(timing: Timing, other: Timing) -> tuple[float, float]:
+    """How many times as long as another one a model takes: by the medians and by the minima."""
+    median, least = (float(f(timing.runs) / f(other.runs)) for f in (np.median, np.min))
+    return median, least
+
+
+def _profile(
+    graph: str,
+    delegate: str | None,
+    num_threads: int,
+    options: dict[str, str] | None,
+    shape: Sequence[int] | None,
+) -> str:
+    data = Path(graph).read_bytes()
+    images = _random_input(Network(data, delegate, num_threads, options), shape)
+    arguments = (delegate, num_threads, flags.FLAGS.num_runs, options)
+    return operator_profile.text(*operator_profile.profile(data, images, *arguments))
 
 
 if __name__ == "__main__":
@@ -239,4 +260,5 @@ if __name__ == "__main__":
     flags.DEFINE_integer("num_runs", 50, "Runs that count.", lower_bound=1)
     flags.DEFINE_integer("warmup_runs", 5, "Runs before them.", lower_bound=1)
     flags.DEFINE_list("input_layer_shape", None, "Of the input: 1,224,224,3; None: the model's.")
+    flags.DEFINE_bool("enable_op_profiling", False, "Also time every operator.")
     program.run(main)

@@ -1,14 +1,18 @@
 """Timing models: figures that belong together, the real tool where it is, clear errors."""
 
+import os
 import re
 import subprocess
 import sys
 
+import keras
 import numpy as np
 import pytest
 
-from export import benchmark
+from export import benchmark, operator_profile
 from export.program import ExportError
+from export.tflite import Network, convert
+from export.tflite.converter import convert_int8
 from tests import delegate_library
 from tests.adder_models import adder_model, to_bytes
 
@@ -82,6 +86,84 @@ def test_the_real_tool_is_given_the_flags(graphs, tmp_path):
     tool.write_text("#!/bin/sh\nexit 0\n")
     with pytest.raises(ExportError, match="with the delegate if there is one. Received: exit st"):
         benchmark.run_tool(graphs[0], "x.so", 1, 1, 1, None, str(tool))
+
+
+def test_the_tool_on_the_path_measures(graphs, tmp_path):
+    """The program itself finds it, and hands on every flag."""
+    tool = tmp_path / "benchmark_model"
+    tool.write_text(TOOL.format(status=0))
+    tool.chmod(0o755)
+    environment = {**os.environ, "PATH": f"{tmp_path}{os.pathsep}{os.environ['PATH']}"}
+    command = [sys.executable, "-m", "export.benchmark", f"--graph={graphs[0]}", "--num_runs=7"]
+    command += ["--num_threads=2", "--warmup_runs=3", "--enable_op_profiling"]
+    command += [f"--external_delegate_path={delegate_library.path()}"]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines() == [
+        f"--graph={graphs[0]} --num_threads=2 --num_runs=7 --warmup_runs=3 --min_secs=0 "
+        "--warmup_min_secs=0 --enable_op_profiling=true "
+        f"--external_delegate_path={delegate_library.path()}",
+        "INFO: EXTERNAL delegate created.",
+    ]
+
+
+@pytest.fixture(scope="module")
+def int8_graph(tmp_path_factory):
+    """A convolution that takes nearly all of the time, and small operators behind it."""
+    layers = [keras.layers.Conv2D(32, 5), keras.layers.MaxPooling2D(4), keras.layers.Flatten()]
+    model = keras.Sequential([keras.Input((32, 32, 8)), *layers, keras.layers.Dense(4)])
+    images = np.random.default_rng(0).standard_normal((8, 32, 32, 8)).astype("float32")
+    path = tmp_path_factory.mktemp("int8") / "int8.tflite"
+    path.write_bytes(convert_int8(model, images))
+    return path
+
+
+def test_int8_models(int8_graph):
+    """Inputs over all of int8, and times like any other model's."""
+    network = Network(int8_graph.read_bytes())
+    images = benchmark._random_input(network, (64, 32, 32, 8))
+    assert images.dtype == np.int8 and (images.min(), images.max()) == (-128, 127)
+    (timing,) = benchmark.measure([str(int8_graph)], num_runs=5, warmup_runs=1)
+    assert timing.runs.min() > 0
+    assert benchmark.ratios(timing, timing) == (1.0, 1.0)
+
+
+def test_profile_of_a_model(int8_graph):
+    """Every operator once, the convolution before all, the sum near the whole model's time."""
+    data = int8_graph.read_bytes()
+    images = np.zeros((1, 32, 32, 8), np.int8)
+    operators, whole = operator_profile.profile(data, images, num_runs=15)
+    assert [o.index for o in operators] == list(range(len(operators))) and len(whole) == 15
+    least = {operator.type: operator.runs.min() for operator in operators}
+    assert {"CONV_2D", "MAX_POOL_2D", "RESHAPE", "FULLY_CONNECTED"} <= set(least)
+    assert least["CONV_2D"] == max(least.values())
+    assert sum(o.runs.min() for o in operators) > 0.5 * whole.min()
+    lines = operator_profile.text(operators, whole).splitlines()
+    assert lines[2].startswith("0 ") and len(lines) == 2 + len(operators) + 2 + len(least) + 1
+    shares = [float(line.split()[4]) for line in lines[2 : 2 + len(operators)]]
+    assert sum(shares) == pytest.approx(100, abs=0.1 * len(shares))
+
+
+def test_profile_runs_operators_on_their_own_numbers(graphs):
+    """Alone, an operator computes what it computes inside of the model."""
+    model = keras.Sequential([keras.Input((8, 8, 3)), keras.layers.Conv2D(4, 3, activation="relu")])
+    model.add(keras.layers.AveragePooling2D(2))
+    data = convert(model, "portable")
+    images = np.random.default_rng(0).standard_normal((2, 8, 8, 3)).astype("float32")
+    arguments = (None, 1, None)
+    values = operator_profile._values(data, images, arguments)
+    last = operator_profile._alone(data, 1, values, arguments)
+    last.invoke()
+    assert np.array_equal(last.interpreter.get_tensor(last.output["index"]), Network(data)(images))
+
+
+def test_command_line_profiles_custom_operators(graphs):
+    command = [sys.executable, "-m", "export.benchmark", f"--graph={graphs[0]}", "--num_runs=5"]
+    command += [f"--external_delegate_path={delegate_library.path()}", "--enable_op_profiling"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert re.search(r"^0 AdderConv2D [\d.]+ [\d.]+ 100\.0 y$", done.stdout, re.MULTILINE)
+    assert re.search(r"^AdderConv2D 1 [\d.]+ 100\.0$", done.stdout, re.MULTILINE)
 
 
 def test_errors(graphs, tmp_path):
