@@ -42,6 +42,7 @@ class Kernels:
     def __init__(self, path):
         self.library = ctypes.CDLL(str(path))
         self.library.pkkd_instruction_set.restype = ctypes.c_char_p
+        self.library.pkkd_int8_pack.restype = ctypes.c_void_p
 
     def instruction_set(self):
         return self.library.pkkd_instruction_set().decode()
@@ -66,6 +67,28 @@ class Kernels:
         else:
             self.library.pkkd_adder_input_gradient(*arguments, threads)
         return dx
+
+    def int8_forward(self, x, f, multiplier, bias, threads=1, before_forward=None, **options):
+        """The other arguments are those of `numpy_adder_int8.forward`."""
+        geometry = {"strides": (1, 1), "padding": "VALID", "dilations": (1, 1), "groups": 1}
+        geometry = {name: options.pop(name, value) for name, value in geometry.items()}
+        shape = sizes(x, f, *geometry.values())
+        y = np.full((len(x), shape[14], shape[15], f.shape[3]), 99, np.int8)
+        packed = ctypes.c_void_p(self.library.pkkd_int8_pack(_pointer(shape), _pointer(f)))
+        if before_forward:
+            before_forward()
+        assert multiplier.dtype == np.int32 and bias.dtype == np.int64
+        zero, residual = options.pop("zero", 0), options.pop("residual", None)
+        names = {"residual_multiplier": 0, "shift": 1, "low": -128, "high": 127}
+        epilogue = np.array([options.pop(name, value) for name, value in names.items()], np.int32)
+        assert not options
+        other = None if residual is None else _pointer(residual)
+        constants = [_pointer(multiplier), _pointer(bias), other, _pointer(epilogue)]
+        self.library.pkkd_int8_forward(
+            _pointer(shape), _pointer(x), packed, zero, *constants, _pointer(y), threads
+        )
+        self.library.pkkd_int8_free(packed)
+        return y
 
     @staticmethod
     def _type(x):

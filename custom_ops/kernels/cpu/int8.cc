@@ -177,6 +177,7 @@ void Int8Pass::CopyEpilogue() {
     std::copy_n(epilogue_.bias + output, panel.width, bias_.begin() + panel.lane);
   }
   fits_int32_ = FitsInt32();
+  for (int64_t& bias : bias_) bias += tiles_.lift;
 }
 
 // Whether t >> shift does, however large the sums are.

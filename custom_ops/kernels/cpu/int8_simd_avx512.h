@@ -10,7 +10,7 @@ namespace pkkd {
 namespace {
 
 constexpr int kLanes = 8, kGroup = 8;
-constexpr int64_t kMostBytes = int64_t{1} << 40;  // in a sum before it is flushed: no limit
+constexpr int64_t kMostBytes = 0;  // in a sum before it is flushed: no limit
 
 using Sums = __m512i;
 using Terms = __m512i;
@@ -33,36 +33,56 @@ inline void AddDistance(Terms x, Filters f, Sums* sums) {
   *sums = _mm512_add_epi64(*sums, _mm512_sad_epu8(x, f));
 }
 
-// t >> shift of 8 outputs, saturated to bytes.
-inline __m128i Shifted(Sums sums, const Int8Job& job, int q, __m128i residual) {
-  __m512i t = _mm512_mul_epi32(sums, _mm512_loadu_si512(job.multiplier + q * kLanes));
-  t = _mm512_add_epi64(t, _mm512_loadu_si512(job.bias + q * kLanes));
-  if (job.residual != nullptr) {
-    const __m512i r = _mm512_set1_epi64(job.residual_multiplier);
-    t = _mm512_add_epi64(t, _mm512_mul_epi32(_mm512_cvtepi8_epi64(residual), r));
-  }
-  return _mm512_cvtsepi64_epi8(_mm512_sra_epi64(t, _mm_cvtsi32_si128(job.shift)));
-}
-
-// The epilogue of one pixel.
+// Of one pixel. A copy of what the job says, which the compiler need not read again after each store.
 template <int Q>
-inline void Finish(const Sums* sums, const Int8Job& job, int64_t pixel) {
-  const int64_t place = pixel * job.outputs;
-  const __mmask16 used = (1u << std::min<int64_t>(job.width, Q * kLanes)) - 1;
-  __m128i residual = _mm_setzero_si128();
-  if (job.residual != nullptr) residual = _mm_maskz_loadu_epi8(used, job.residual + place);
-  __m128i y = Shifted(sums[0], job, 0, residual);
-  if constexpr (Q == 2) {
-    y = _mm_unpacklo_epi64(y, Shifted(sums[1], job, 1, _mm_unpackhi_epi64(residual, residual)));
+class Epilogue {
+ public:
+  explicit Epilogue(const Int8Job& job)
+      : residual_(job.residual),
+        y_(job.y),
+        outputs_(job.outputs),
+        used_((1u << std::min<int64_t>(job.width, Q * kLanes)) - 1),
+        residual_multiplier_(_mm512_set1_epi64(job.residual_multiplier)),
+        shift_(_mm_cvtsi32_si128(job.shift)),
+        low_(_mm_set1_epi8(job.low)),
+        high_(_mm_set1_epi8(job.high)) {
+    UNROLL for (int q = 0; q < Q; ++q) {
+      multiplier_[q] = _mm512_loadu_si512(job.multiplier + q * kLanes);
+      bias_[q] = _mm512_loadu_si512(job.bias + q * kLanes);
+    }
   }
-  y = _mm_max_epi8(y, _mm_set1_epi8(job.low));
-  y = _mm_min_epi8(y, _mm_set1_epi8(job.high));
-  if (job.width >= 16) {
-    _mm_storeu_si128(reinterpret_cast<__m128i*>(job.y + place), y);
-  } else {
-    _mm_mask_storeu_epi8(job.y + place, used, y);
+
+  inline void Finish(const Sums* sums, int64_t pixel) const {
+    const int64_t place = pixel * outputs_;
+    __m512i t[Q];
+    UNROLL for (int q = 0; q < Q; ++q) {
+      t[q] = _mm512_add_epi64(_mm512_mul_epi32(sums[q], multiplier_[q]), bias_[q]);
+    }
+    if (residual_ != nullptr) {
+      __m128i r = _mm_maskz_loadu_epi8(used_, residual_ + place);
+      UNROLL for (int q = 0; q < Q; ++q, r = _mm_unpackhi_epi64(r, r)) {
+        const __m512i term = _mm512_mul_epi32(_mm512_cvtepi8_epi64(r), residual_multiplier_);
+        t[q] = _mm512_add_epi64(t[q], term);
+      }
+    }
+    // Conversion to bytes saturates.
+    __m128i y = _mm512_cvtsepi64_epi8(_mm512_sra_epi64(t[0], shift_));
+    if constexpr (Q == 2) {
+      y = _mm_unpacklo_epi64(y, _mm512_cvtsepi64_epi8(_mm512_sra_epi64(t[1], shift_)));
+    }
+    y = _mm_min_epi8(_mm_max_epi8(y, low_), high_);
+    _mm_mask_storeu_epi8(y_ + place, used_, y);
   }
-}
+
+ private:
+  const int8_t* const residual_;
+  int8_t* const y_;
+  const int64_t outputs_;
+  const __mmask16 used_;
+  const __m512i residual_multiplier_;
+  const __m128i shift_, low_, high_;
+  __m512i multiplier_[Q], bias_[Q];
+};
 
 }  // namespace
 }  // namespace pkkd

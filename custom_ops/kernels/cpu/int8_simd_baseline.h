@@ -13,78 +13,93 @@ namespace {
 constexpr int kLanes = 16, kGroup = 1;
 constexpr int64_t kMostBytes = 257;  // in a sum of 16 bits
 
-#ifdef __aarch64__
-
-using Half = uint16x8_t;
-using Terms = uint8x16_t;
-using Filters = uint8x16_t;
-
-inline Terms Broadcast(const uint8_t* from) { return vld1q_dup_u8(from); }
-inline Filters LoadFilters(const uint8_t* from) { return vld1q_u8(from); }
-inline void AddDistance(Terms x, Filters f, Half* low, Half* high) {
-  *low = vabal_u8(*low, vget_low_u8(x), vget_low_u8(f));
-  *high = vabal_high_u8(*high, x, f);
-}
-
-#else
-
-typedef uint16_t Half __attribute__((vector_size(16)));
 typedef uint8_t Filters __attribute__((vector_size(16)));
-typedef uint8_t Eight __attribute__((vector_size(8)));
+typedef uint16_t Half __attribute__((vector_size(16)));
+typedef uint32_t HalfTotal __attribute__((vector_size(32)));
 using Terms = Filters;
 
-inline Terms Broadcast(const uint8_t* from) { return Filters{} + *from; }
+struct Sums {
+  Half sum[2];  // of 8 outputs each
+  HalfTotal total[2];
+};
+
+inline Sums Zero() { return {{Half{}, Half{}}, {HalfTotal{}, HalfTotal{}}}; }
+
 inline Filters LoadFilters(const uint8_t* from) {
   Filters filters;
   __builtin_memcpy(&filters, from, sizeof filters);
   return filters;
 }
-inline void AddDistance(Terms x, Filters f, Half* low, Half* high) {
-  const Filters distance = (x > f ? x : f) - (x > f ? f : x);
-  Eight halves[2];
-  __builtin_memcpy(halves, &distance, sizeof distance);
-  *low += __builtin_convertvector(halves[0], Half);
-  *high += __builtin_convertvector(halves[1], Half);
+
+#ifdef __aarch64__
+
+inline Terms Broadcast(const uint8_t* from) { return Terms(vld1q_dup_u8(from)); }
+
+inline void AddDistance(Terms x, Filters f, Sums* sums) {
+  const uint8x16_t a = uint8x16_t(x), b = uint8x16_t(f);
+  sums->sum[0] = Half(vabal_u8(uint16x8_t(sums->sum[0]), vget_low_u8(a), vget_low_u8(b)));
+  sums->sum[1] = Half(vabal_high_u8(uint16x8_t(sums->sum[1]), a, b));
 }
+
+// Where the sum of an output is.
+constexpr int HalfOf(int output) { return output / 8; }
+constexpr int PlaceOf(int output) { return output % 8; }
+
+#else
+
+inline Terms Broadcast(const uint8_t* from) { return Terms{} + *from; }
+
+inline void AddDistance(Terms x, Filters f, Sums* sums) {
+  const Half pairs = Half((x > f ? x : f) - (x > f ? f : x));
+  sums->sum[0] += pairs & 255;
+  sums->sum[1] += pairs >> 8;
+}
+
+// Where the sum of an output is: the even ones are the low bytes of the pairs.
+static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__);
+constexpr int HalfOf(int output) { return output % 2; }
+constexpr int PlaceOf(int output) { return output / 2; }
 
 #endif
 
-struct Sums {
-  Half low, high;
-  uint32_t total[kLanes];
-};
+inline void Flush(Sums* sums) {
+  UNROLL for (int half = 0; half < 2; ++half) {
+    sums->total[half] += __builtin_convertvector(sums->sum[half], HalfTotal);
+    sums->sum[half] = Half{};
+  }
+}
 
-inline Sums Zero() { return {Half{}, Half{}, {}}; }
 inline Sums LoadSums(const uint32_t* from) {
   Sums sums = Zero();
-  std::copy(from, from + kLanes, sums.total);
+  UNROLL for (int i = 0; i < kLanes; ++i) sums.total[HalfOf(i)][PlaceOf(i)] = from[i];
   return sums;
 }
-inline void AddDistance(Terms x, Filters f, Sums* sums) {
-  AddDistance(x, f, &sums->low, &sums->high);
-}
-inline void Flush(Sums* sums) {
-  UNROLL for (int i = 0; i < 8; ++i) sums->total[i] += sums->low[i];
-  UNROLL for (int i = 0; i < 8; ++i) sums->total[8 + i] += sums->high[i];
-  sums->low = sums->high = Half{};
-}
 
-// The epilogue of one pixel.
+// Of one pixel.
 template <int Q>
-inline void Finish(const Sums* sums, const Int8Job& job, int64_t pixel) {
+class Epilogue {
+ public:
   static_assert(Q == 1);
-  const int64_t place = pixel * job.outputs;
-  int64_t t[kLanes];
-  for (int i = 0; i < kLanes; ++i) t[i] = sums->total[i] * job.multiplier[i] + job.bias[i];
-  const int64_t width = std::min<int64_t>(job.width, kLanes);
-  if (job.residual != nullptr) {
-    const int8_t* residual = job.residual + place;
-    for (int64_t i = 0; i < width; ++i) t[i] += job.residual_multiplier * residual[i];
+  explicit Epilogue(const Int8Job& job) : job_(job) {}
+
+  inline void Finish(const Sums* sums, int64_t pixel) const {
+    const int64_t place = pixel * job_.outputs;
+    int64_t t[kLanes];
+    UNROLL for (int i = 0; i < kLanes; ++i) t[i] = sums->total[HalfOf(i)][PlaceOf(i)];
+    for (int i = 0; i < kLanes; ++i) t[i] = t[i] * job_.multiplier[i] + job_.bias[i];
+    const int64_t width = std::min<int64_t>(job_.width, kLanes);
+    if (job_.residual != nullptr) {
+      const int8_t* residual = job_.residual + place;
+      for (int64_t i = 0; i < width; ++i) t[i] += job_.residual_multiplier * residual[i];
+    }
+    for (int64_t i = 0; i < width; ++i) {
+      job_.y[place + i] = std::clamp<int64_t>(t[i] >> job_.shift, job_.low, job_.high);
+    }
   }
-  for (int64_t i = 0; i < width; ++i) {
-    job.y[place + i] = std::clamp<int64_t>(t[i] >> job.shift, job.low, job.high);
-  }
-}
+
+ private:
+  const Int8Job& job_;
+};
 
 }  // namespace
 }  // namespace pkkd

@@ -18,6 +18,9 @@ namespace pkkd {
 // Outputs that the depthwise inner loop takes at a time.
 constexpr int64_t kInt8Block = 16;
 
+// What some instruction sets want added to the bias: more than the magnitude of any t.
+constexpr int64_t kInt8Lift = int64_t{1} << 62;
+
 // One panel of filters, or one block of outputs of a depthwise layer, over many pixels.
 struct Int8Job {
   const uint8_t* a;  // what the first pixel's window sees, without a bounds check
@@ -42,6 +45,7 @@ struct Int8Tiles {
   const char* name;
   int64_t lanes;  // outputs of one vector
   int64_t group;  // bytes of each that stand together
+  int64_t lift;   // 0 or kInt8Lift
   // Panels of 4, 2 and 1 vectors; null where the registers do not hold so many.
   void (*forward[3])(const Int8Job& job);
   void (*depthwise)(const Int8Job& job);

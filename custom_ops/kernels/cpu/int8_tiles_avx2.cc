@@ -5,5 +5,5 @@
 
 namespace pkkd {
 extern const Int8Tiles kAvx2Int8Tiles = {
-    "avx2", kLanes, kGroup, {Forward<3, 4>, Forward<6, 2>, Forward<8, 1>}, Depthwise, Flip};
+    "avx2", kLanes, kGroup, kInt8Lift, {Forward<3, 4>, Forward<6, 2>, Forward<8, 1>}, Depthwise, Flip};
 }  // namespace pkkd

@@ -5,5 +5,5 @@
 
 namespace pkkd {
 extern const Int8Tiles kAvx512Int8Tiles = {
-    "avx512", kLanes, kGroup, {nullptr, Forward<8, 2>, Forward<8, 1>}, Depthwise, Flip};
+    "avx512", kLanes, kGroup, 0, {nullptr, Forward<8, 2>, Forward<8, 1>}, Depthwise, Flip};
 }  // namespace pkkd

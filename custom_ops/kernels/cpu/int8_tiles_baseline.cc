@@ -4,5 +4,5 @@
 
 namespace pkkd {
 extern const Int8Tiles kBaselineInt8Tiles = {
-    "baseline", kLanes, kGroup, {nullptr, nullptr, Forward<4, 1>}, Depthwise, Flip};
+    "baseline", kLanes, kGroup, 0, {nullptr, nullptr, Forward<4, 1>}, Depthwise, Flip};
 }  // namespace pkkd

@@ -39,9 +39,10 @@ inline void ForwardTile(const Int8Job& job, int64_t pixel, Cursor* cursor) {
   for (const Run* run = job.runs; run != job.runs + job.run_count; ++run) {
     const uint8_t* a[P];
     UNROLL for (int p = 0; p < P; ++p) a[p] = start[p] + run->a;
-    for (int64_t first = 0; first < run->length; first += kMostBytes) {
-      const int64_t last = std::min(run->length, first + kMostBytes);
-      for (int64_t k = first; k < last; k += kGroup, b += Q * kLanes * kGroup) {
+    int64_t k = 0;
+    do {
+      const int64_t last = kMostBytes ? std::min(run->length, k + kMostBytes) : run->length;
+      for (; k < last; k += kGroup, b += Q * kLanes * kGroup) {
         Filters f[Q];
         UNROLL for (int q = 0; q < Q; ++q) f[q] = LoadFilters(b + q * kLanes * kGroup);
         UNROLL for (int p = 0; p < P; ++p) {
@@ -50,9 +51,10 @@ inline void ForwardTile(const Int8Job& job, int64_t pixel, Cursor* cursor) {
         }
       }
       UNROLL for (int i = 0; i < P * Q; ++i) Flush(&sums[i]);
-    }
+    } while (kMostBytes && k < run->length);
   }
-  UNROLL for (int p = 0; p < P; ++p) Finish<Q>(sums + p * Q, job, pixel + p);
+  const Epilogue<Q> epilogue(job);
+  UNROLL for (int p = 0; p < P; ++p) epilogue.Finish(sums + p * Q, pixel + p);
 }
 
 template <int P, int Q>
@@ -103,10 +105,11 @@ inline void DepthwiseTile(const Int8Job& job, int64_t pixel, Cursor* cursor) {
     }
   }
   constexpr int Q = kInt8Block / kLanes;
+  const Epilogue<Q> epilogue(job);
   for (int p = 0; p < P; ++p) {
     Sums sums[Q];
     UNROLL for (int q = 0; q < Q; ++q) sums[q] = LoadSums(total[p] + q * kLanes);
-    Finish<Q>(sums, job, pixel + p);
+    epilogue.Finish(sums, pixel + p);
   }
 }
 
