@@ -19,13 +19,13 @@ from pkkd_tf.quantization.layers import (
 )
 from pkkd_tf.quantization.placement import ADDERS, adder_sources, rounded_tensors
 
-QUANTIZED: dict[type, type] = {
+QUANTIZED: dict[type, Any] = {
     AdderConv2D: QuantizedAdderConv2D,
     AdderDepthwiseConv2D: QuantizedAdderDepthwiseConv2D,
     keras.layers.Conv2D: QuantizedConv2D,
     keras.layers.Dense: QuantizedDense,
 }
-PLAIN = {quantized: plain for plain, quantized in QUANTIZED.items()}
+PLAIN: dict[type, Any] = {quantized: plain for plain, quantized in QUANTIZED.items()}
 OWN_ARGUMENTS = ("bits", "filter_groups", "train_range")
 TENSOR_BITS = 8
 BATCH = 64

@@ -1,0 +1,171 @@
+"""Fewer bits for a trained adder network: calibration, then fine-tuning with rounded numbers.
+
+    python -m experiments.quantize --model=runs/r20/student.keras --dataset=cifar10 --data_dir=DIR \
+        --bits=4 --scale_groups=4 --teacher=runs/r20/student.keras --output=runs/r20_4bit
+
+Writes quantized.keras, report.json and report.md into OUTPUT and prints the accuracy after every
+step: as it was, rounded, with batch normalization re-estimated, fine-tuned. With --teacher the
+network also learns from that one's logits; the float network itself serves. --epochs=0 stops before
+fine-tuning. First convolution and classifier keep 8 bits.
+"""
+
+import os
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+from absl import flags as absl_flags
+
+import pkkd_tf
+from experiments import errors, flags, report, results
+from experiments.errors import RunError
+from pkkd_tf import quantization
+
+DATASETS = ("digits", "cifar10", "cifar100", "imagenet")
+STEPS = ("float", "quantized", "batch norm re-estimated", "fine-tuned")
+
+
+def run(options: dict[str, Any]) -> dict[str, Any]:
+    """Quantizes and fine-tunes one network as `options` (the flags by name) say.
+
+    Args:
+        options: values of this program's flags.
+
+    Returns:
+        What report.json holds: `runs`, the steps with their accuracies, `flags`, `ranges`, ...
+
+    Raises:
+        RunError, ValueError, OSError: with a message for the user.
+    """
+    folder = Path(options["output"])
+    if (folder / "quantized.keras").exists():
+        raise RunError(f"--output must not hold quantized.keras already. Received: output={folder}")
+    keras.utils.set_random_seed(options["seed"])
+    network = _load(options["model"], "--model")
+    teacher = _load(options["teacher"], "--teacher") if options["teacher"] else None
+    data = _data(options)
+    steps: list[dict[str, Any]] = []
+    began = time.monotonic()
+
+    def measure(step: str, model: keras.Model) -> None:
+        found, seconds = accuracy(model, data, options["batch_size"]), time.monotonic() - began
+        steps.append({"name": step, "accuracy": found, "seconds": seconds})
+        print(f"{step:24s} {100 * found:6.2f} % of {data.num_test:,} images", flush=True)
+
+    measure(STEPS[0], network)
+    sample = data.sample(min(options["calibration_images"], data.num_train))
+    grouped = options["bits"], options["scale_groups"], options["train_ranges"]
+    quantized = quantization.quantize_model(network, sample, *grouped)
+    measure(STEPS[1], quantized)
+    sample = data.sample(min(options["norm_images"], data.num_train))
+    quantization.reestimate_batch_norm(quantized, sample)
+    measure(STEPS[2], quantized)
+    if options["epochs"]:
+        _fine_tune(quantized, teacher, data, options)
+        measure(STEPS[3], quantized)
+    return _write(folder, quantized, data, steps, options)
+
+
+def accuracy(model: keras.Model, data: Any, batch_size: int) -> float:
+    """The share of test images whose largest logit is their label's."""
+    hits = [
+        np.argmax(model.predict_on_batch(images), -1) == labels.numpy()
+        for images, labels in data.test(batch_size)
+    ]
+    return float(np.concatenate(hits).mean())
+
+
+def _fine_tune(model: keras.Model, teacher: Any, data: Any, options: dict[str, Any]) -> None:
+    batch, epochs = options["batch_size"], options["epochs"]
+    steps = data.steps_per_epoch(batch)
+    training = pkkd_tf.PKKD(
+        model,
+        teacher,
+        method="kd" if teacher else "plain",
+        alpha=options["alpha"],
+        temperature=options["temperature"],
+        teacher_mode="fixed" if teacher else "progressive",
+        monitor_every=0,
+    )
+    rate = keras.optimizers.schedules.CosineDecay(options["learning_rate"], steps * epochs)
+    training.compile(pkkd_tf.optimizers.AdderSGD(rate))
+    training.fit(
+        data.train(batch, epochs),
+        epochs=epochs,
+        steps_per_epoch=steps,
+        verbose=options["verbose"],
+        shuffle=False,
+        callbacks=[keras.callbacks.TerminateOnNaN()],
+    )
+
+
+def _write(
+    folder: Path, model: keras.Model, data: Any, steps: list, options: dict[str, Any]
+) -> dict[str, Any]:
+    folder.mkdir(parents=True, exist_ok=True)
+    results.save_network(model, folder / "quantized.keras")
+    names = "name", "num_train", "num_test", "num_classes", "image_shape"
+    summary = {
+        "program": "quantize",
+        "command": "python -m experiments.quantize " + " ".join(sys.argv[1:]),
+        "flags": options,
+        "environment": report.environment(),
+        "dataset": {name: getattr(data, name) for name in names},
+        "runs": steps,
+        "ranges": quantization.ranges(model),
+        "tensor_ranges": quantization.tensor_ranges(model),
+        "files": ["quantized.keras"],
+    }
+    report.write(folder, summary)
+    print(f"report: {folder / 'report.md'}")
+    return summary
+
+
+def _load(path: str, flag: str) -> keras.Model:
+    if not os.path.isfile(path):
+        raise RunError(f"{flag} must name a .keras file. Received: {flag[2:]}={path}")
+    return keras.models.load_model(path, compile=False)
+
+
+def _data(options: dict[str, Any]) -> Any:
+    return pkkd_tf.data.load(
+        options["dataset"],
+        data_dir=options["data_dir"],
+        image_size=options["image_size"],
+        seed=options["seed"],
+        augmentation=options["augmentation"],
+        limit_train=options["limit_train"],
+    )
+
+
+def define() -> None:
+    """Defines this program's flags."""
+    flag = absl_flags
+    flag.DEFINE_string("model", None, "A trained network, student.keras.", required=True)
+    flag.DEFINE_string("teacher", None, "A network to learn from; None: from labels alone.")
+    flag.DEFINE_string("output", None, "Folder for what is written.", required=True)
+    flag.DEFINE_enum("dataset", "cifar10", DATASETS, "What the network was trained on.")
+    flag.DEFINE_string("data_dir", None, "Folder of the data set.")
+    flag.DEFINE_integer("image_size", None, "Pixels; imagenet only.", lower_bound=8)
+    flag.DEFINE_enum("augmentation", "standard", ("standard", "none"), "In fine-tuning.")
+    flag.DEFINE_integer("limit_train", None, "Use that many training images.", lower_bound=1)
+    flag.DEFINE_integer("bits", 8, "Of inputs and filters of the adder layers.", 2, 8)
+    flag.DEFINE_integer("scale_groups", 1, "Most groups of filters in a layer.", lower_bound=1)
+    flag.DEFINE_bool("train_ranges", False, "Fine-tuning changes the ranges too.")
+    flag.DEFINE_integer("calibration_images", 128, "For the ranges.", lower_bound=1)
+    flag.DEFINE_integer("norm_images", 2048, "For batch normalization.", lower_bound=2)
+    flag.DEFINE_integer("epochs", 1, "Of fine-tuning; 0: none.", lower_bound=0)
+    flag.DEFINE_integer("batch_size", 128, "Images a step.", lower_bound=1)
+    flag.DEFINE_float("learning_rate", 0.002, "At the start; falls to 0 by a cosine.", 0.0)
+    flag.DEFINE_float("alpha", 1.0, "Weight of the teacher's logits.", 0.0)
+    flag.DEFINE_float("temperature", 1.0, "Of the softmax in that part.", 1e-6)
+    flag.DEFINE_integer("seed", 0, "Of sample, order and augmentation.", lower_bound=0)
+    flag.DEFINE_integer("verbose", 2, "0 silent, 1 progress bar, 2 a line an epoch.", 0, 2)
+
+
+if __name__ == "__main__":
+    define()
+    errors.run(lambda: run(flags.values()))

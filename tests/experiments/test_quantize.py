@@ -1,0 +1,79 @@
+"""The program that takes bits from a trained network, run for real on digits."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+
+import keras
+import numpy as np
+import pytest
+
+import pkkd_tf
+from experiments import quantize
+from experiments.errors import RunError
+from pkkd_tf import quantization
+
+
+@pytest.fixture(scope="module")
+def network(tmp_path_factory):
+    """A digits network after a few epochs, as a file."""
+    keras.utils.set_random_seed(0)
+    data = pkkd_tf.data.load("digits")
+    model = pkkd_tf.PKKD(pkkd_tf.models.build("digits_resnet"), method="plain", monitor_every=0)
+    model.compile(pkkd_tf.optimizers.AdderSGD(0.1))
+    model.fit(data.train(64, epochs=4), verbose=0)
+    quantization.reestimate_batch_norm(model.student, data.sample(512))
+    path = tmp_path_factory.mktemp("network") / "student.keras"
+    model.student.save(path)
+    return path
+
+
+def test_network_of_three_bits(network, tmp_path):
+    """Accuracy falls, comes back, and the file holds what was measured."""
+    output = tmp_path / "quantized"
+    arguments = [f"--model={network}", f"--teacher={network}", f"--output={output}"]
+    sizes = ["--bits=3", "--scale_groups=2", "--batch_size=64", "--norm_images=512"]
+    command = [sys.executable, "-m", "experiments.quantize", "--dataset=digits", *arguments, *sizes]
+    environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
+    done = subprocess.run(
+        [*command, "--epochs=1", "--verbose=0"], capture_output=True, text=True, env=environment
+    )
+    assert done.returncode == 0, done.stderr
+    lines = re.findall(r"^(.*?) +(\d+\.\d\d) % of 360 images$", done.stdout, re.MULTILINE)
+    assert [name for name, _ in lines] == list(quantize.STEPS)
+    report = json.loads((output / "report.json").read_text())
+    assert [step["name"] for step in report["runs"]] == list(quantize.STEPS)
+    accuracies = [step["accuracy"] for step in report["runs"]]
+    assert [f"{100 * a:.2f}" for a in accuracies] == [value for _, value in lines]
+    assert accuracies[0] > 0.8 and min(accuracies[2:]) > accuracies[0] - 0.08
+    model = keras.models.load_model(output / "quantized.keras")
+    assert {entry["bits"] for entry in quantization.ranges(model).values()} == {3}
+    assert max(len(e["ranges"]) for e in quantization.ranges(model).values()) == 2
+    found = quantize.accuracy(model, pkkd_tf.data.load("digits"), 64)
+    assert found == pytest.approx(accuracies[-1])
+    trained, given = (keras.models.load_model(p) for p in (output / "quantized.keras", network))
+    filters = [m.get_layer("stage1_block1_conv1").kernel for m in (trained, given)]
+    assert np.abs(np.subtract(*filters)).max() > 0
+    assert "| fine-tuned |" in (output / "report.md").read_text()
+
+
+def options(network, output, **more):
+    values = {"seed": 0, "teacher": None, "dataset": "digits", "data_dir": None}
+    return {**values, "model": str(network), "output": str(output), **more}
+
+
+def test_existing_output_is_kept(network, tmp_path):
+    (tmp_path / "quantized.keras").write_bytes(b"mine")
+    with pytest.raises(RunError, match="must not hold quantized.keras already. Received: output="):
+        quantize.run(options(network, tmp_path))
+    assert (tmp_path / "quantized.keras").read_bytes() == b"mine"
+
+
+@pytest.mark.parametrize("flag", ["model", "teacher"])
+def test_missing_network(network, tmp_path, flag):
+    message = f"--{flag} must name a .keras file. Received: {flag}=nowhere.keras"
+    with pytest.raises(RunError, match=message):
+        quantize.run(options(network, tmp_path, **{flag: "nowhere.keras"}))
+    assert not list(tmp_path.iterdir())
