@@ -1,4 +1,4 @@
-"""Writes a network as a `.tflite` file, float32, for any number of images.
+"""Writes a network as a `.tflite` file, for any number of images.
 
     python -m export.tflite --model=runs/r20/student.keras --output=r20.tflite
     python -m export.tflite --model=runs/r20/student.keras --output=r20.tflite --format=custom_op
@@ -7,36 +7,63 @@
     custom_op   one operator AdderConv2D a layer, with batch normalization, residual addition and
                 ReLU fused in: much faster, for interpreters that load the delegate of
                 `python -m custom_ops.build_delegate`
+    int8        all tensors and filters int8, from input to output; adder layers by the same
+                delegate. Ranges come from calibration images:
+                --dataset=cifar10 --calibration_data=FOLDER, or --calibration_data=FILE.npy
 
-The outputs are compared with the network's before the file is written.
+A float file's outputs are compared with the network's before it is written, an int8 file's with
+those of an integer reference. A network without adder layers becomes int8 by TFLite's converter.
 """
 
+import numpy as np
 from absl import flags
 
 from export import program
-from export.tflite import FORMATS, export_tflite
+from export.tflite import FORMATS, export_tflite, int8
+from pkkd_tf.data import PREPROCESSING
 
 
 def main() -> None:
     """Reads the flags, exports, and says what was written."""
+    values = flags.FLAGS
+    images = _calibration_images() if values.format == int8.FORMAT else None
     report = export_tflite(
-        flags.FLAGS.model,
-        flags.FLAGS.output,
-        flags.FLAGS.format,
-        flags.FLAGS.delegate,
-        flags.FLAGS.overwrite,
+        values.model,
+        values.output,
+        values.format,
+        values.delegate,
+        values.overwrite,
+        images,
+        values.bits,
     )
     print("operators: " + ", ".join(f"{n} {name}" for name, n in report["operators"].items()))
     if not report["alive"]:
         print("the outputs do not depend on the image, so comparing them says little")
-    print(f"outputs equal the network's to {report['difference']:.1e}")
-    print(f"output: {flags.FLAGS.output} ({report['bytes']:,} bytes)")
+    if images is None:
+        print(f"outputs equal the network's to {report['difference']:.1e}")
+    else:
+        print(
+            f"outputs differ from the network's by {report['difference']:.1%}; "
+            f"{report['agreement']:.1%} of {len(images)} calibration images get the same class"
+        )
+    print(f"output: {values.output} ({report['bytes']:,} bytes)")
+
+
+def _calibration_images() -> np.ndarray:
+    values = flags.FLAGS
+    shape = program.load_network(values.model).inputs[0].shape[1:]
+    count = values.calibration_images
+    return int8.load_images(shape, values.calibration_data, values.dataset, count)
 
 
 if __name__ == "__main__":
     flags.DEFINE_string("model", None, "A network as .keras file.", required=True)
     flags.DEFINE_string("output", None, "The file to write.", required=True)
     flags.DEFINE_enum("format", "portable", FORMATS, "Which operators the file holds.")
-    flags.DEFINE_string("delegate", None, "Library for custom_op; None: the one built here.")
+    flags.DEFINE_string("delegate", None, "Library for adder layers; None: the one built here.")
+    flags.DEFINE_enum("dataset", None, sorted(PREPROCESSING), "Calibrate with its training images.")
+    flags.DEFINE_string("calibration_data", None, "Its folder, or a .npy file of images.")
+    flags.DEFINE_integer("calibration_images", 256, "How many of them, at most.", lower_bound=1)
+    flags.DEFINE_integer("bits", 8, "2 to 8: values that adder layers of int8 use.", 2, 8)
     flags.DEFINE_bool("overwrite", False, "Replace a .tflite file at --output.")
     program.run(main)

@@ -1,6 +1,9 @@
 """From a Keras network to the bytes of a `.tflite` file."""
 
+from typing import Any
+
 import keras
+import numpy as np
 import tensorflow as tf
 
 from export.program import ExportError
@@ -8,7 +11,8 @@ from export.tflite.fusion import fuse
 from export.tflite.responses import custom, portable
 from export.tflite.stand_ins import with_response
 
-FORMATS = ("portable", "custom_op")
+FLOAT_FORMATS = ("portable", "custom_op")
+FORMATS = (*FLOAT_FORMATS, "int8")
 
 
 def convert(model: keras.Model, format: str) -> bytes:
@@ -29,14 +33,37 @@ def convert(model: keras.Model, format: str) -> bytes:
     Example:
         >>> data = convert(pkkd_tf.models.build("digits_resnet"), "portable")
     """
-    if format not in FORMATS:
-        raise ValueError(f"`format` must be one of {FORMATS}. Received: format={format!r}")
+    if format not in FLOAT_FORMATS:
+        raise ValueError(f"`format` must be one of {FLOAT_FORMATS}. Received: format={format!r}")
     stand_in = with_response(model, portable if format == "portable" else custom)
     data = _convert(stand_in, allow_custom_ops=format == "custom_op")
     return data if format == "portable" else fuse(data)
 
 
-def _convert(model: keras.Model, allow_custom_ops: bool) -> bytes:
+def convert_int8(model: keras.Model, images: np.ndarray) -> bytes:
+    """TFLite's own full int8 of a network without adder layers: the twin to compare with.
+
+    Args:
+        model: as of `convert`.
+        images: float32 array (N, H, W, C), calibration images.
+
+    Returns:
+        Bytes of the `.tflite` file; input and output are int8.
+
+    Raises:
+        ExportError: the network holds something that TFLite cannot.
+    """
+    return _convert(
+        model,
+        optimizations=[tf.lite.Optimize.DEFAULT],
+        representative_dataset=lambda: ([image[None]] for image in images),
+        target_spec=tf.lite.TargetSpec([tf.lite.OpsSet.TFLITE_BUILTINS_INT8]),
+        inference_input_type=tf.int8,
+        inference_output_type=tf.int8,
+    )
+
+
+def _convert(model: keras.Model, **options: Any) -> bytes:
     shape = [None, *model.inputs[0].shape[1:]]
     trained = [variable.numpy() for variable in model.trainable_variables]
     other = [variable.numpy() for variable in model.non_trainable_variables]
@@ -54,7 +81,8 @@ def _convert(model: keras.Model, allow_custom_ops: bool) -> bytes:
     converter = tf.lite.TFLiteConverter.from_concrete_functions(
         [network.get_concrete_function()], holder
     )
-    converter.allow_custom_ops = allow_custom_ops
+    for name, value in options.items():
+        setattr(converter, name, value)
     try:
         return converter.convert()
     except Exception as error:  # the converter raises its own types, and bare ones

@@ -11,9 +11,11 @@ from custom_ops import build_delegate
 from export import program, writing
 from export.program import ExportError
 from export.saved_model import TOLERANCE, UNKNOWN_SIZE
-from export.tflite.converter import convert
+from export.tflite import int8
+from export.tflite.converter import FLOAT_FORMATS, FORMATS, convert
 from export.tflite.graph import Graph
 from export.tflite.interpreters import Network
+from pkkd_tf.quantization.layers import FakeQuantize
 
 IDENTIFIER = b"TFL3"  # at byte 4 of every .tflite file
 
@@ -24,37 +26,52 @@ def export_tflite(
     format: str = "portable",
     delegate: str | os.PathLike | None = None,
     overwrite: bool = False,
+    calibration_images: np.ndarray | None = None,
+    bits: int = 8,
 ) -> dict[str, Any]:
     """Converts a network, runs the result beside the network, and writes it if they agree.
 
     Args:
         model_path: a `.keras` file.
         output: the file to write; complete or not there at all.
-        format: `"portable"` (builtin operators, any interpreter) or `"custom_op"` (one operator
-            AdderConv2D a layer, computed by the delegate).
+        format: `"portable"` (float32, builtin operators, any interpreter), `"custom_op"` (float32,
+            one operator AdderConv2D a layer, computed by the delegate) or `"int8"` (all tensors and
+            filters int8, adder layers computed by the delegate).
         delegate: library that computes AdderConv2D; None: where `custom_ops.build_delegate` puts
             it. Not used for `"portable"`.
         overwrite: replace a `.tflite` file at `output`.
+        calibration_images: float32 array (N, H, W, C) as the network takes them; for `"int8"` only.
+        bits: 2 to 8, of the adder layers of `"int8"`.
 
     Returns:
         dict with `difference` (the largest, relative to the largest output), `bytes`, `operators`
         (name -> number) and `alive` (whether the outputs depend on the image at all: an untrained
-        network's need not, and then the comparison says little).
+        network's need not, and then the comparison says little). For `"int8"` the difference is the
+        root mean square over that of the outputs, and `agreement` is the share of the calibration
+        images whose largest output is the same.
 
     Raises:
-        ValueError: the format is unknown.
+        ValueError: the format is unknown, or `bits`.
         ExportError: the model cannot be read or converted, `output` is taken, there is no
-            delegate, or outputs differ by more than 1e-4 (nothing is written then).
+            delegate or no calibration image. Outputs differ: of float formats by more than 1e-4
+            from the network's, of int8 at all from `pkkd_tf.quantization.integer`'s; nothing is
+            written then.
 
     Example:
         >>> export_tflite("student.keras", "student.tflite")["difference"]
         2.1e-07
     """
+    if format not in FORMATS:
+        raise ValueError(f"`format` must be one of {FORMATS}. Received: format={format!r}")
     output = writing.check_free(output, overwrite, _is_tflite)
-    library = _find_delegate(delegate) if format == "custom_op" else None
+    library = None if format == "portable" else _find_delegate(delegate)
     model = program.load_network(model_path)
-    data = convert(model, format)
-    report = _compare(model, data, library)
+    if format == int8.FORMAT:
+        data, report = int8.make(model, calibration_images, library, bits)
+    else:
+        _check_float(model, format)
+        data = convert(model, format)
+        report = _compare(model, data, library)
     writing.write_files(output.parent, {output.name: data})
     graph = Graph(data)
     names = [graph.name(operator) for operator in graph.operators]
@@ -70,6 +87,14 @@ def _find_delegate(path: str | os.PathLike | None) -> Path:
             f"custom_ops.build_delegate. Received: delegate='{path}', which does not exist"
         )
     return path
+
+
+def _check_float(model: keras.Model, format: str) -> None:
+    if any(isinstance(layer, FakeQuantize) for layer in model.layers):
+        raise ExportError(
+            "A network that was fine-tuned in rounded numbers is exported as --format=int8. "
+            f"Received: format={format!r}, one of {FLOAT_FORMATS}"
+        )
 
 
 def _compare(model: keras.Model, data: bytes, delegate: Path | None) -> dict[str, Any]:

@@ -34,8 +34,28 @@ def fuse(data: bytes) -> bytes:
     for operator in graph.named(CUSTOM_OPERATOR):
         _fold_padding(graph, operator)
         _Follower(graph, operator).fuse()
+    for operator in graph.named("RESHAPE"):
+        _fix_shape(graph, operator)
     graph.drop_unread()
     return graph.to_bytes()
+
+
+def _fix_shape(graph: Graph, operator: Any) -> None:
+    """(number of images, known sizes) needs no computing: the first is what is left, -1."""
+    pack = graph.producer(operator.inputs[1])
+    if pack is None or graph.name(pack) != "PACK":
+        return
+    sizes = [graph.constant(t) for t in pack.inputs[1:]]
+    count = graph.producer(pack.inputs[0])
+    if count is None or graph.name(count) != "STRIDED_SLICE" or any(s is None for s in sizes):
+        return
+    shape = graph.producer(count.inputs[0])
+    if shape is None or graph.name(shape) != "SHAPE" or graph.constant(count.inputs[1]).any():
+        return
+    if list(shape.inputs) == [operator.inputs[0]] and -1 not in graph.shape(shape.inputs[0])[1:]:
+        numbers = np.array([-1, *map(int, sizes)], np.int32)
+        constant = graph.add_constant(numbers, f"{graph.tensor_name(operator.outputs[0])}/shape")
+        operator.inputs = [operator.inputs[0], constant]
 
 
 def _fold_padding(graph: Graph, operator: Any) -> None:

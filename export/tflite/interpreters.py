@@ -80,7 +80,13 @@ class Network:
         self.output = self.interpreter.get_output_details()[0]
 
     def set_input(self, batch: np.ndarray) -> None:
-        """Gives the interpreter its input, in a shape that may differ from the last one."""
+        """Gives the interpreter its input, in a shape that may differ from the last one.
+
+        Real numbers for an int8 network are quantized as its input says.
+        """
+        if self._converts(batch):
+            scale, zero = self.input["quantization"]
+            batch = np.clip(np.rint(batch / scale) + zero, -128, 127).astype(np.int8)
         with self._explained():
             self.interpreter.resize_tensor_input(self.input["index"], batch.shape)
             self.interpreter.allocate_tensors()
@@ -91,10 +97,17 @@ class Network:
         self.interpreter.invoke()
 
     def __call__(self, batch: np.ndarray) -> np.ndarray:
-        """The output for `batch`."""
+        """The output for `batch`: real numbers for real ones, int8 for int8."""
         self.set_input(batch)
         self.invoke()
-        return self.interpreter.get_tensor(self.output["index"])
+        output = self.interpreter.get_tensor(self.output["index"])
+        if not self._converts(batch):
+            return output
+        scale, zero = self.output["quantization"]
+        return ((output.astype(np.int32) - zero) * scale).astype(np.float32)
+
+    def _converts(self, batch: np.ndarray) -> bool:
+        return self.input["dtype"] == np.int8 and batch.dtype != np.int8
 
     @contextlib.contextmanager
     def _explained(self) -> Iterator[None]:

@@ -14,20 +14,9 @@ from export.tflite.graph import Graph, get_options
 from pkkd_tf import models
 from pkkd_tf.layers import AdderConv2D, AdderDense, AdderDepthwiseConv2D
 from tests import delegate_library
+from tests.networks import calibrated, sequential
 
 FORMATS = ("portable", "custom_op")
-
-
-def calibrated(model):
-    """Batch statistics of its own, without which every ReLU of an untrained network is dead."""
-    images = np.random.default_rng(1).standard_normal((8, *model.input_shape[1:]))
-    for _ in range(40):
-        model(images.astype("float32"), training=True)
-    return model
-
-
-def sequential(shape, *layers):
-    return keras.Sequential([keras.Input(shape), *layers])
 
 
 def run(data, images):

@@ -1,0 +1,80 @@
+"""The int8 forms of TFLite's own operators, as its quantization specification has them."""
+
+from typing import Any
+
+import numpy as np
+
+from export.tflite.graph import Graph
+from export.tflite.int8.scales import Scale
+
+# Versions of the operators that take int8.
+VERSIONS = {
+    "CONV_2D": 3,
+    "DEPTHWISE_CONV_2D": 3,
+    "FULLY_CONNECTED": 4,
+    "ADD": 2,
+    "SUB": 3,
+    "MUL": 2,
+    "MEAN": 2,
+    "MAX_POOL_2D": 2,
+    "AVERAGE_POOL_2D": 2,
+    "PAD": 2,
+    "RELU": 2,
+    "TRANSPOSE": 2,
+    "RESHAPE": 1,
+}
+# Axis of the outputs in the filters of operators that have some.
+OUTPUT_AXIS = {"CONV_2D": 0, "DEPTHWISE_CONV_2D": 3, "FULLY_CONNECTED": 0}
+MOST_FILTER = 127
+MOST_BIAS = 2**30
+
+
+def quantize_builtin(graph: Graph, operator: Any, scales: dict[int, Scale]) -> None:
+    """Rewrites a float builtin operator as its int8 form: version, filters, constants.
+
+    Filters are symmetric, one scale an output; other constants have one scale over their range.
+
+    Args:
+        graph: the network.
+        operator: an operator named in `VERSIONS`.
+        scales: of its tensors.
+    """
+    name = graph.name(operator)
+    operator.inputs = list(operator.inputs)
+    if name in OUTPUT_AXIS:
+        _quantize_filters(graph, operator, scales[operator.inputs[0]], OUTPUT_AXIS[name])
+    else:
+        _quantize_constants(graph, operator)
+    operator.opcodeIndex = graph.operator_code(name, VERSIONS[name])
+
+
+def _quantize_filters(graph: Graph, operator: Any, x: Scale, axis: int) -> None:
+    number = operator.inputs[1]
+    filters = graph.constant(number).astype(np.float64)
+    outputs = filters.shape[axis]
+    others = tuple(i for i in range(filters.ndim) if i != axis)
+    bias = np.zeros(outputs)
+    if len(operator.inputs) > 2 and operator.inputs[2] >= 0:
+        bias = graph.constant(operator.inputs[2]).astype(np.float64)
+    steps = np.abs(filters).max(others) / MOST_FILTER
+    steps = np.maximum(steps, np.abs(bias) / (x.step * MOST_BIAS))
+    steps = np.where(steps > 0, steps, 1.0).astype(np.float32).astype(np.float64)
+    shape = [outputs if i == axis else 1 for i in range(filters.ndim)]
+    integers = np.clip(np.rint(filters / steps.reshape(shape)), -MOST_FILTER, MOST_FILTER)
+    name = graph.tensor_name(number)
+    quantized = graph.add_constant(integers.astype(np.int8), name)
+    graph.set_scale(quantized, steps, 0, axis)
+    biases = graph.add_constant(np.rint(bias / (x.step * steps)).astype(np.int32), f"{name}/bias")
+    graph.set_scale(biases, x.step * steps, 0)
+    operator.inputs = [operator.inputs[0], quantized, biases]
+
+
+def _quantize_constants(graph: Graph, operator: Any) -> None:
+    for place, number in enumerate(operator.inputs):
+        values = None if number < 0 else graph.constant(number)
+        if values is None or values.dtype != np.float32:
+            continue
+        scale = Scale.of_range(min(values.min(), 0.0), max(values.max(), 0.0))
+        constant = graph.add_constant(scale.quantized(values), graph.tensor_name(number))
+        graph.set_scale(constant, scale.step, scale.zero)
+        operator.inputs[place] = constant

@@ -1,0 +1,99 @@
+"""An int8 file of any network, checked before it is handed out."""
+
+import os
+from typing import Any
+
+import keras
+import numpy as np
+
+from export.program import ExportError
+from export.tflite.converter import convert, convert_int8
+from export.tflite.graph import Graph, get_options
+from export.tflite.int8.observation import Probe
+from export.tflite.int8.quantizer import Range, quantize
+from export.tflite.int8.reference import run_adder
+from export.tflite.interpreters import Network
+from export.tflite.responses import CUSTOM_OPERATOR
+from export.tflite.stand_ins import ADDER_LAYERS
+from pkkd_tf import quantization
+
+FORMAT = "int8"
+CHECKED = 2  # images that are compared with the reference
+
+
+def make(
+    model: keras.Model, images: np.ndarray | None, delegate: str | os.PathLike | None, bits: int = 8
+) -> tuple[bytes, dict[str, Any]]:
+    """Quantizes a network and compares the result with the integer reference and the network.
+
+    Args:
+        model: a float network, or one that `pkkd_tf.quantization.quantize_model` made, whose
+            adder layers then keep their ranges and bits.
+        images: float32 array (N, H, W, C), calibration images.
+        delegate: library that computes AdderConv2D.
+        bits: of the adder layers, if the model does not say.
+
+    Returns:
+        Bytes of the `.tflite` file, and the report of `export.tflite.export_tflite` on it.
+
+    Raises:
+        ExportError: there is no image, the network cannot be int8, or the delegate's outputs are
+            not those of `pkkd_tf.quantization.integer`.
+    """
+    if images is None or not len(images):
+        raise ExportError(
+            "int8 needs calibration images, as the network takes them. Received: none"
+        )
+    if not any(isinstance(layer, ADDER_LAYERS) for layer in model._flatten_layers()):
+        data = convert_int8(model, images)
+        return data, _report(model, data, delegate, images)
+    ranges: list[Range] = []
+    if quantization.tensor_ranges(model):
+        ranges, bits = _trained_ranges(model)
+        trained, model = model, quantization.strip_quantization(model)
+    data = quantize(convert(model, "custom_op"), images, delegate, bits, ranges)
+    _check(data, delegate, images[:CHECKED])
+    return data, _report(model if not ranges else trained, data, delegate, images)
+
+
+def _trained_ranges(model: keras.Model) -> tuple[list[Range], int]:
+    """The ranges of a fine-tuned network's adder layers, each with the layer's filters."""
+    found = quantization.ranges(model)
+    grouped = [name for name, entry in found.items() if len(entry["ranges"]) > 1]
+    bits = {entry["bits"] for entry in found.values()}
+    if grouped or len(bits) != 1:
+        raise ExportError(
+            "An int8 network has one scale a layer and one number of bits; several are for studies "
+            f"in Keras. Received: layers with several scales={grouped[:3]}, bits={sorted(bits)}"
+        )
+    kernels = {name: keras.ops.convert_to_numpy(model.get_layer(name).kernel) for name in found}
+    return [(kernels[n], *found[n]["ranges"][0]) for n in found], bits.pop()
+
+
+def _check(data: bytes, delegate: Any, images: np.ndarray) -> None:
+    """Every adder layer, on the numbers that reach it, against the integer definition."""
+    graph = Graph(data)
+    values = Probe(data, delegate)(images)
+    for operator in graph.named(CUSTOM_OPERATOR):
+        inputs = [values[t] if t in values else graph.constant(t) for t in operator.inputs]
+        expected, actual = run_adder(get_options(operator), inputs), values[operator.outputs[0]]
+        if not np.array_equal(expected, actual):
+            raise ExportError(
+                "The int8 file must give the integer reference's outputs bit for bit; it was not "
+                f"written. Received: {np.mean(expected != actual):.1%} of the outputs of "
+                f"{graph.tensor_name(operator.outputs[0])} differ"
+            )
+
+
+def _report(model: keras.Model, data: bytes, delegate: Any, images: np.ndarray) -> dict[str, Any]:
+    network = Network(data, delegate, num_threads=2)
+    batches = [images[first : first + 64] for first in range(0, len(images), 64)]
+    expected = np.concatenate([np.asarray(model(batch, training=False)) for batch in batches])
+    actual = np.concatenate([network(batch) for batch in batches])
+    error = np.sqrt(np.mean((actual - expected) ** 2) / max(np.mean(expected**2), 1e-30))
+    agreement = np.mean(actual.argmax(-1) == expected.argmax(-1))
+    return {
+        "difference": float(error),
+        "agreement": float(agreement),
+        "alive": bool((expected != expected[0]).any()),
+    }

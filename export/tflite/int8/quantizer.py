@@ -1,0 +1,114 @@
+"""From the float form with one operator a layer to int8 end to end."""
+
+import os
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from tensorflow.lite.python import schema_py_generated as schema
+
+from export.program import ExportError
+from export.tflite.graph import Graph
+from export.tflite.int8 import builtin, scales
+from export.tflite.int8.adder import quantize_adder
+from export.tflite.int8.observation import Observation
+from export.tflite.int8.scales import SAME_SCALE, Scale
+from export.tflite.responses import CUSTOM_OPERATOR
+from pkkd_tf.quantization.integer import MOST
+
+SHAPES = ("SHAPE", "STRIDED_SLICE", "PACK")  # compute integers, which stay what they are
+BITS = (2, 8)
+Range = scales.Range
+
+
+def quantize(
+    data: bytes,
+    images: np.ndarray,
+    delegate: str | os.PathLike | None,
+    bits: int = 8,
+    ranges: Sequence[Range] = (),
+) -> bytes:
+    """Quantizes a network after its training: all operators and tensors int8, input and output too.
+
+    Args:
+        data: bytes of a float `.tflite` file with fused operators AdderConv2D.
+        images: float32 array (N, H, W, C), calibration images as the network takes them; ranges and
+            mean errors are measured on them.
+        delegate: library that computes AdderConv2D.
+        bits: 2 to 8. With less than 8, what adder layers read, and their filters, take only
+            `2**bits` of the 256 values: the accuracy of such a network, not its speed.
+        ranges: (filters, low, high) of adder layers whose range is known already, as after a
+            fine-tuning in rounded numbers; that of the others is searched.
+
+    Returns:
+        Bytes of the int8 file.
+
+    Raises:
+        ValueError: `bits` is out of its range.
+        ExportError: an operator has no int8 form here.
+    """
+    if not BITS[0] <= bits <= BITS[1]:
+        raise ValueError(f"`bits` must be from {BITS[0]} to {BITS[1]}. Received: bits={bits}")
+    graph = Graph(data)
+    _check_operators(graph)
+    adders = {int(operator.inputs[0]) for operator in graph.named(CUSTOM_OPERATOR)}
+    observed = Observation(data, images, delegate, adders)
+    chosen = scales.choose(graph, observed, bits, ranges)
+    for operator in list(graph.operators):
+        if graph.name(operator) == CUSTOM_OPERATOR:
+            quantize_adder(graph, operator, chosen, observed.samples[int(operator.inputs[0])])
+        elif graph.name(operator) not in SHAPES:
+            builtin.quantize_builtin(graph, operator, chosen)
+    for tensor, scale in chosen.items():
+        graph.set_type(tensor, np.int8)
+        graph.set_scale(tensor, scale.step, scale.zero)
+    for tensor, scale in chosen.items():
+        if scale.high < MOST and not _is_bounded(graph, tensor):
+            _bound(graph, tensor, scale)
+    graph.drop_unread()
+    return graph.to_bytes()
+
+
+def _check_operators(graph: Graph) -> None:
+    names = {graph.name(operator) for operator in graph.operators}
+    unknown = sorted(names - {CUSTOM_OPERATOR, *builtin.VERSIONS, *SHAPES})
+    if unknown:
+        known = sorted({CUSTOM_OPERATOR, *builtin.VERSIONS})
+        raise ExportError(
+            f"Operators of an int8 network must be among {', '.join(known)}. "
+            f"Received: {', '.join(unknown)}"
+        )
+
+
+def _is_bounded(graph: Graph, tensor: int) -> bool:
+    producer = graph.producer(tensor)
+    return producer is not None and graph.name(producer) in (CUSTOM_OPERATOR, *SAME_SCALE)
+
+
+def _bound(graph: Graph, tensor: int, scale: Scale) -> None:
+    """Cuts a tensor off at the largest of its `2**bits` values, for all who read it."""
+    name = f"{graph.tensor_name(tensor)}/bounded"
+    bounded = graph.add_tensor(graph.shape(tensor), np.int8, name)
+    largest = graph.add_constant(np.array([scale.high], np.int8), f"{name}/largest")
+    for number in (bounded, largest):
+        graph.set_scale(number, scale.step, scale.zero)
+    producer = graph.producer(tensor)
+    for reader in graph.consumers(tensor):
+        reader.inputs = [bounded if t == tensor else t for t in reader.inputs]
+    minimum = schema.OperatorT(
+        opcodeIndex=graph.operator_code("MINIMUM", 2),
+        inputs=[tensor, largest],
+        outputs=[bounded],
+        builtinOptionsType=schema.BuiltinOptions.MaximumMinimumOptions,
+        builtinOptions=schema.MaximumMinimumOptionsT(),
+    )
+    place = 0 if producer is None else graph.operators.index(producer) + 1
+    graph.operators.insert(place, minimum)
+    _move_outputs(graph, tensor, bounded)
+
+
+def _move_outputs(graph: Graph, old: int, new: int) -> Any:
+    graph.subgraph.outputs = [new if t == old else t for t in graph.subgraph.outputs]
+    for signature in graph.model.signatureDefs or []:
+        for entry in signature.outputs or []:
+            entry.tensorIndex = new if entry.tensorIndex == old else entry.tensorIndex
