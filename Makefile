@@ -1,14 +1,21 @@
 # make demo   sets everything up, trains a distilled adder network on embedded digits (minutes)
+# make deploy-demo   exports a digits student and its teacher (trained first if there is none) to
+#                    TFLite, measures the files, writes runs/deploy_demo/report.html
 # make test   sets everything up, runs the fast tests (minutes); make test-slow: the slow ones
 PYTHON ?= python3
 VENV := .venv
 RUN := $(VENV)/bin/python
+NATIVE := custom_ops/tflite custom_ops/kernels/cpu
+DELEGATE := custom_ops/tflite/libadder_delegate.so
 INSTALLED := $(VENV)/.installed
 
-.PHONY: demo test test-slow lint format clean
+.PHONY: demo deploy-demo test test-slow lint format clean
 
 demo: $(INSTALLED)
 	$(RUN) -m experiments.digits
+
+deploy-demo: $(INSTALLED) $(DELEGATE)
+	$(RUN) -m export.demo --output=runs/deploy_demo
 
 test: $(INSTALLED)
 	$(RUN) -m pytest -n 2 --dist loadfile
@@ -30,6 +37,10 @@ $(INSTALLED): setup.py pyproject.toml
 	$(RUN) -m pip install --quiet 'setuptools>=68' wheel 'tensorflow>=2.21,<2.22'
 	$(RUN) -m pip install --quiet --no-build-isolation --editable '.[dev]'
 	touch $@
+
+$(DELEGATE): custom_ops/build.py custom_ops/build_delegate.py \
+		$(wildcard $(addsuffix /*.cc,$(NATIVE)) $(addsuffix /*.h,$(NATIVE))) | $(INSTALLED)
+	$(RUN) -m custom_ops.build_delegate --quiet
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info
