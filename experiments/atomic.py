@@ -26,9 +26,19 @@ def write_files(folder: str | os.PathLike, contents: Mapping[str, bytes]) -> Non
             _write(temporary, data)
         for temporary, final in pairs:
             os.replace(temporary, final)
+        sync(folder)
     finally:
         for temporary, _ in pairs:
             temporary.unlink(missing_ok=True)
+
+
+def sync(path: Path) -> None:
+    """Waits until a file's contents, or a folder's names, are on the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _write(path: Path, data: bytes) -> None:

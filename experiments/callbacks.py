@@ -102,7 +102,7 @@ class History(keras.callbacks.Callback):
         row |= {"seconds": seconds, "images_per_second": rate}
         self.epochs.add([{k: _plain(v) for k, v in row.items()}])
         place = {"epoch": epoch + 1, "step": _steps_done(self.model)}
-        statistics = self.model.layer_statistics()
+        statistics = self.model.layer_statistics() if self.model.monitor.every else {}
         self.layers.add([{**place, "layer": name, **s} for name, s in statistics.items()])
         if self.verbose:
             left = (self.params["epochs"] - epoch - 1) * seconds

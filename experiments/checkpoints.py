@@ -3,12 +3,13 @@
 import hashlib
 import json
 import os
+import sys
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import keras
 
-from experiments.atomic import write_files
+from experiments.atomic import sync, write_files
 from experiments.errors import RunError
 
 KEEP = 2
@@ -27,7 +28,7 @@ class Checkpoints:
     A checkpoint is two files: `NAME.keras` (both networks, both optimizers, the feature loss's
     state; `keras.models.load_model` reads it too) and `NAME.json` (position, identity of the run,
     SHA-256 of the first). The JSON file is written last and by renaming, so a checkpoint that has
-    one is complete.
+    one was complete. Two are kept: where the newest is damaged all the same, the other serves.
 
     Args:
         folder: where the files go; created at the first save.
@@ -38,7 +39,7 @@ class Checkpoints:
         self.folder, self.identity = Path(folder), json.loads(json.dumps(identity))
 
     def save(self, model: keras.Model, position: Position) -> None:
-        """Writes the state, then forgets all but the newest checkpoints.
+        """Writes the state, then forgets older checkpoints, and those of a future given up.
 
         Raises:
             RunError: disk full or not writable; earlier checkpoints are untouched.
@@ -50,7 +51,7 @@ class Checkpoints:
         try:
             # Not save_weights: its HDF5 library ends the process when the disk is full.
             model.save(partial)
-            _sync(partial)
+            sync(partial)
             record = {**position._asdict(), "identity": self.identity, "sha256": _digest(partial)}
             os.replace(partial, state)
             text = json.dumps(record, indent=2, sort_keys=True)
@@ -62,32 +63,43 @@ class Checkpoints:
             ) from error
         finally:
             partial.unlink(missing_ok=True)
-        self._forget()
+        self._forget(f"{name}.json")
 
     def restore(self, model: keras.Model) -> Position | None:
-        """Loads the newest checkpoint; None if there is none.
+        """Loads the newest checkpoint that is sound, with a warning if it is not the newest.
+
+        Returns:
+            Where it stands; None if there is no checkpoint.
 
         Raises:
-            RunError: it is damaged, or of another run. Nothing is changed then.
+            RunError: all are damaged, or the one to load is of another run. Nothing is changed
+                then.
         """
-        newest = self.newest()
-        if newest is None:
-            return None
-        record = _read_json(newest)
-        state = _state_of(newest)
-        self._check_identity(newest, record)
-        if not state.is_file() or _digest(state) != record.get("sha256"):
+        damages = []
+        for path in reversed(self._all()):
+            record, damage = _inspect(path)
+            if damage:
+                damages.append(damage)
+                continue
+            self._check_identity(path, record)
+            for text in damages:
+                print(f"warning: going on from {path.name}: {text}", file=sys.stderr, flush=True)
+            model.load_weights(_state_of(path))
+            return Position(record["epoch"], record["step"])
+        if damages:
             raise RunError(
-                "A checkpoint must hold exactly what was written. It is damaged; delete its .json "
-                f"file to go on from the one before. Received: {state}"
+                "At least one checkpoint must hold exactly what was written. "
+                f"Received: {self.folder}, in which " + "; ".join(damages)
             )
-        model.load_weights(state)
-        return Position(record["epoch"], record["step"])
+        return None
 
     def newest(self) -> Path | None:
         """The JSON file of the newest complete checkpoint."""
-        names = sorted(self.folder.glob("epoch_*.json"))
+        names = self._all()
         return names[-1] if names else None
+
+    def _all(self) -> list[Path]:
+        return sorted(self.folder.glob("epoch_*.json"))
 
     def _check_identity(self, path: Path, record: dict[str, Any]) -> None:
         theirs = record.get("identity", {})
@@ -100,10 +112,16 @@ class Checkpoints:
                 f"Received: {path}, {values}"
             )
 
-    def _forget(self) -> None:
-        for path in sorted(self.folder.glob("epoch_*.json"))[:-KEEP]:
-            path.unlink()
-            _state_of(path).unlink(missing_ok=True)
+    def _forget(self, saved: str) -> None:
+        """Deletes what is not among the newest up to `saved`, and what a killed save left."""
+        paths = self._all()
+        kept = [path.stem for path in paths if path.name <= saved][-KEEP:]
+        for path in paths:
+            if path.stem not in kept:
+                path.unlink()
+        for path in [*self.folder.glob("*.keras"), *self.folder.glob(".*.tmp")]:
+            if path.stem not in kept:
+                path.unlink(missing_ok=True)
 
 
 def _state_of(path: Path) -> Path:
@@ -115,15 +133,16 @@ def _digest(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _sync(path: Path) -> None:
-    with open(path, "rb") as file:
-        os.fsync(file.fileno())
-
-
-def _read_json(path: Path) -> dict[str, Any]:
+def _inspect(path: Path) -> tuple[dict[str, Any], str]:
+    """A checkpoint's record, and what is wrong with it or its state: empty if nothing is."""
+    state = _state_of(path)
     try:
-        return json.loads(path.read_text())
-    except ValueError as error:
-        raise RunError(
-            f"A checkpoint's .json file must be readable JSON. Received: {path}: {error}"
-        ) from error
+        record = json.loads(path.read_text())
+        missing = {"epoch", "step", "identity", "sha256"} - set(record)
+        if missing or not isinstance(record["identity"], dict):
+            return {}, f"{path.name} lacks {sorted(missing)}"
+        if not state.is_file() or _digest(state) != record["sha256"]:
+            return {}, f"{state.name} is damaged: its SHA-256 is not that in {path.name}"
+    except (ValueError, TypeError) as error:
+        return {}, f"{path.name} is damaged: {error}"
+    return record, ""

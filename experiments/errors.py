@@ -8,8 +8,8 @@ from typing import Any
 from absl import app
 
 EXIT_ERROR = 1
-# Job controllers restart on these two: 143 is what the shell reports of a process that SIGTERM
-# ended; 138 is left to users for errors worth another try (Kubeflow's restart policy ExitCode).
+# Job controllers restart on both (Kubeflow's restart policy ExitCode names them): 143 is what a
+# shell reports of a process that SIGTERM ended, 138 is left to users for errors worth a retry.
 EXIT_TERMINATED = 143
 EXIT_WORKER_LOST = 138
 

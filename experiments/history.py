@@ -25,6 +25,8 @@ class Table:
 
     def add(self, rows: list[dict[str, Any]]) -> None:
         """Appends rows and writes the file; new columns may appear at any time."""
+        if not rows:
+            return
         self.rows += rows
         names = list(dict.fromkeys(name for row in self.rows for name in row))
         text = io.StringIO()

@@ -26,8 +26,9 @@ def write(
     networks = {"student": model.student}
     if model.teacher is not None:
         networks["teacher"] = model.teacher
-    for name, network in networks.items():
-        save_network(network, folder / f"{name}.keras")
+    files = [folder / f"{name}.keras" for name in networks]
+    for network, file in zip(networks.values(), files):
+        save_network(network, file)
     drawn, fits = draw(folder, networks)
     summary = {
         "program": program,
@@ -41,7 +42,7 @@ def write(
         "counts": {name: _counts(network) for name, network in networks.items()},
         "times": _times(history, seconds),
         "filters": fits,
-        "files": [f"{name}.keras" for name in networks] + ["history.csv", "layers.csv"],
+        "files": [path.name for path in (*files, *sorted(folder.glob("*.csv")))],
         "pictures": drawn,
         "notes": _notes(data),
     }

@@ -15,6 +15,7 @@ from absl import flags as absl_flags
 from absl.testing import flagsaver
 
 from experiments import flags, training
+from experiments.callbacks import StopOnNaN
 from experiments.checkpoints import Checkpoints, Position
 from experiments.errors import RunError
 from experiments.history import Table
@@ -116,18 +117,71 @@ def test_sigterm_saves_in_the_middle_of_an_epoch(whole, options, tmp_path):
         np.testing.assert_array_equal(resumed, undisturbed)
 
 
-def test_damaged_checkpoint_is_refused_and_kept(whole, options, tmp_path):
+def tear(path):
+    """Cuts a file in half."""
+    content = path.read_bytes()
+    path.write_bytes(content[: len(content) // 2])
+
+
+def test_of_a_torn_checkpoint_the_one_before_is_used(whole, options, tmp_path, capsys):
     folder = copy(whole, tmp_path)
-    path = Checkpoints(folder / "checkpoints", {}).newest()
-    data = path.with_suffix(".keras")
-    content = data.read_bytes()
-    data.write_bytes(content[: len(content) // 2])
-    with pytest.raises(RunError, match="It is damaged; delete its .json"):
-        training.run("digits", "digits", options(folder, "--resume"))
-    assert data.read_bytes() == content[: len(content) // 2]
-    path.write_text("{")
-    with pytest.raises(RunError, match="must be readable JSON. Received: .*Expecting"):
-        training.run("digits", "digits", options(folder, "--resume"))
+    newest = Checkpoints(folder / "checkpoints", {}).newest()
+    tear(newest.with_suffix(".keras"))
+    training.run("digits", "digits", options(folder, "--resume"))
+    warning = "warning: going on from epoch_00002_step_0000000.json: epoch_00003_step_0000000.keras"
+    assert f"{warning} is damaged: its SHA-256" in capsys.readouterr().err
+    for resumed, undisturbed in zip(weights(folder), weights(whole), strict=True):
+        np.testing.assert_array_equal(resumed, undisturbed)
+    assert Table(folder / "history.csv", 99).column("epoch") == [1, 2, 3]
+
+
+def small_checkpoints(folder, positions):
+    model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
+    checkpoints = Checkpoints(folder, {})
+    for position in positions:
+        model.set_weights([np.full((2, 1), position[0]), np.full(1, position[1])])
+        checkpoints.save(model, Position(*position))
+    return model, checkpoints
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", "{}", '{"sha256": 1}'])
+def test_of_a_torn_record_the_one_before_is_used(tmp_path, content):
+    model, checkpoints = small_checkpoints(tmp_path, [(1, 0), (2, 0)])
+    checkpoints.newest().write_text(content)
+    assert checkpoints.restore(model) == Position(1, 0)
+    assert model.get_weights()[0][0, 0] == 1
+
+
+def test_where_all_checkpoints_are_torn_nothing_is_touched(tmp_path):
+    model, checkpoints = small_checkpoints(tmp_path, [(1, 0), (2, 0)])
+    for path in tmp_path.iterdir():
+        tear(path)
+    contents = {path: path.read_bytes() for path in tmp_path.iterdir()}
+    with pytest.raises(RunError, match="one checkpoint must hold.*Received: .*00002.*; .*00001"):
+        checkpoints.restore(model)
+    assert contents == {path: path.read_bytes() for path in tmp_path.iterdir()}
+
+
+def test_what_killed_saves_and_a_future_given_up_left_is_deleted(tmp_path):
+    model, checkpoints = small_checkpoints(tmp_path, [(1, 0), (2, 0)])
+    tear(tmp_path / "epoch_00002_step_0000000.keras")
+    left = "partial_epoch_00002_step_0000003.keras", ".epoch_00002_step_0000003.json.7.tmp"
+    for name in left:
+        (tmp_path / name).write_bytes(b"half")
+    assert checkpoints.restore(model) == Position(1, 0)
+    checkpoints.save(model, Position(1, 5))
+    names = sorted(path.stem for path in tmp_path.iterdir())
+    assert names == [n for s in (0, 5) for n in [f"epoch_00001_step_000000{s}"] * 2]
+
+
+def test_requeue_starts_and_goes_on(whole, options, tmp_path):
+    folder = copy(whole, tmp_path)
+    summary = training.run("digits", "digits", options(folder, "--requeue"))
+    assert summary["accuracies"]["student"]["final"] >= 0
+    (new := tmp_path / "new" / "checkpoints").mkdir(parents=True)
+    (new / "partial_epoch_00001_step_0000000.keras").write_bytes(b"half")  # killed while saving
+    training.run("digits", "digits", options(new.parent, "--requeue", "--epochs=1"))
+    assert Table(new.parent / "history.csv", 99).column("epoch") == [1]
 
 
 def test_foreign_checkpoint_is_refused(whole, options, tmp_path):
@@ -153,6 +207,15 @@ def test_nan_loss_ends_the_run(options, tmp_path):
     with pytest.raises(RunError, match="Losses must stay finite.*Received: .*loss=.*at step"):
         training.run("digits", "digits", options(folder, "--method=cnn", "--learning_rate=1e30"))
     assert not (folder / "student.keras").exists()
+
+
+def test_losses_that_never_are_finite_end_a_run_that_skips(options, tmp_path, monkeypatch):
+    monkeypatch.setattr(StopOnNaN, "PATIENCE", 3)
+    flags = "--method=cnn", "--learning_rate=1e30", "--on_nan=skip", "--epochs=9"
+    with pytest.raises(RunError, match="one must have finite losses.*Received: 3 steps left out"):
+        training.run("digits", "digits", options(tmp_path / "nan", *flags))
+    skipped = Table(tmp_path / "nan" / "history.csv", 99).column("skipped_steps")
+    assert all(0 <= count <= 4 for count in skipped)
 
 
 @pytest.mark.slow

@@ -34,7 +34,9 @@ def train(strategy, norm):
     workers = Workers(strategy)
     with strategy.scope():
         keras.utils.set_random_seed(0)
-        model = pkkd_tf.PKKD(network("adder", norm), network("convolution", norm), "kd")
+        model = pkkd_tf.PKKD(
+            network("adder", norm), network("convolution", norm), "kd", monitor_every=0
+        )
         model.compile(AdderSGD(0.02, weight_decay=5e-4))
     data = pkkd_tf.data.load("digits", limit_train=STEPS * BATCH)
     batches = workers.distribute(lambda shard: data.train(BATCH, shard=shard), BATCH)
