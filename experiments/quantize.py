@@ -159,7 +159,7 @@ def define() -> None:
     flag.DEFINE_integer("norm_images", 2048, "For batch normalization.", lower_bound=2)
     flag.DEFINE_integer("epochs", 1, "Of fine-tuning; 0: none.", lower_bound=0)
     flag.DEFINE_integer("batch_size", 128, "Images a step.", lower_bound=1)
-    flag.DEFINE_float("learning_rate", 0.002, "At the start; falls to 0 by a cosine.", 0.0)
+    flag.DEFINE_float("learning_rate", 0.01, "At the start; falls to 0 by a cosine.", 0.0)
     flag.DEFINE_float("alpha", 1.0, "Weight of the teacher's logits.", 0.0)
     flag.DEFINE_float("temperature", 1.0, "Of the softmax in that part.", 1e-6)
     flag.DEFINE_integer("seed", 0, "Of sample, order and augmentation.", lower_bound=0)

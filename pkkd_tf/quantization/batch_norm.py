@@ -11,8 +11,8 @@ def reestimate_batch_norm(
 
     Rounding shifts and widens the responses; with statistics of the rounded network most of the
     loss is gone (AdderQuant's last step). Mean and variance become the averages of the batches'
-    own, every batch counting the same, in training mode: like the running averages of training
-    (Jacob et al.; "precise batch norm"), at weights that do not move.
+    own, every batch counting the same, in training mode: the running averages of training, at
+    weights that do not move.
 
     Args:
         model: network with `BatchNormalization` layers, changed in place. Layers that act

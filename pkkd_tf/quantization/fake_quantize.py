@@ -111,7 +111,7 @@ def quantize_filters(
 
         -sum |x - w| = -sum |x - clip(w)| - sum |w - clip(w)|       (exact: x lies in the range)
 
-    Source: AdderNet 2.0 (Wang et al., ISCAS 2021) for `[0, high]`; it holds for every range. So
+    Source: AdderNet 2.0 for `[0, high]`, after a ReLU; it holds for every range that contains X. So
     only rounding loses anything: the filters lie far wider than the activations, and no level is
     spent on them.
 

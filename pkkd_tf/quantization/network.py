@@ -43,15 +43,19 @@ def quantize_model(
 
     Adder layers become `QuantizedAdderConv2D` (or `...DepthwiseConv2D`) of `bits`, convolutions
     and dense layers `QuantizedConv2D` and `QuantizedDense` of 8 bits, and the tensors between the
-    operators of a deployed network (`rounded_tensors`) are rounded to 8 bits by `FakeQuantize`
-    layers named after them (`stem_relu_quantize`). First convolution and classifier stay at 8 bits
-    whatever `bits` is, as in AdderQuant: they are few operations and cost much accuracy.
+    operators of a deployed network (`rounded_tensors`) are rounded by `FakeQuantize` layers named
+    after them (`stem_relu_quantize`). First convolution and classifier stay at 8 bits whatever
+    `bits` is, as in AdderQuant: they are few operations and cost much accuracy.
 
-    Ranges come from the calibration images as they go through `model`: for adder layers the
-    `best_range` of each group of filters, for other tensors `tensor_range`. With 8 bits and one
-    group a tensor gets one range for all adder layers that read it, the best for their errors
-    added up relative to their responses: so it is rounded once, and needs no second copy. Otherwise
-    each layer rounds the 8-bit tensor again, for itself.
+    Ranges come from the calibration images as they go through `model`: what adder layers read gets
+    the `best_range` for their responses, other tensors `tensor_range` of 8 bits. Two forms:
+
+    - One group, ranges not trained: what an int8 file holds. A tensor that adder layers read has
+      `bits` and one range for all of them, the best for their errors added up, each relative to
+      its response. So it is rounded once, and residual additions read the same numbers.
+    - Several groups, or trained ranges: all tensors have 8 bits, and each adder layer rounds its
+      input again for itself, to `bits`, in the range of each group. A study of what is possible:
+      an int8 file has no groups.
 
     Groups are found by k-means on the largest |w| of each filter (AdderQuant, Nie et al., NeurIPS
     2022, as far as is known of it); no more than there are different ones, and one where channels
@@ -92,9 +96,12 @@ def quantize_model(
         for layer in model.layers
         if type(layer) is AdderConv2D and layer.groups == 1
     }
-    copied = _rebuild(model, bits, groups, train_ranges)
+    readers = adder_sources(model)
+    common = scale_groups == 1 and not train_ranges
+    tensor_bits = dict.fromkeys(readers, bits) if common else {}
+    copied = _rebuild(model, bits, groups, train_ranges, tensor_bits)
     _copy_weights(model, copied)
-    _calibrate(model, copied, calibration_images, bits)
+    _calibrate(model, copied, calibration_images, readers)
     return copied
 
 
@@ -155,7 +162,7 @@ def ranges(model: keras.Model) -> dict[str, dict[str, Any]]:
 
 
 def tensor_ranges(model: keras.Model) -> dict[str, tuple[float, float]]:
-    """The ranges of the 8-bit tensors between operators of a quantized network.
+    """The ranges of the tensors between operators of a quantized network.
 
     Args:
         model: what `quantize_model` returned, trained or not.
@@ -208,7 +215,11 @@ def _check_layers(model: keras.Model) -> None:
 
 
 def _rebuild(
-    model: keras.Model, bits: int, groups: dict[str, list[int]], train_ranges: bool
+    model: keras.Model,
+    bits: int,
+    groups: dict[str, list[int]],
+    train_ranges: bool,
+    tensor_bits: dict[str, int],
 ) -> keras.Model:
     rounded = set(rounded_tensors(model))
     images: dict[int, Any] = {}  # what stands for an input tensor
@@ -237,7 +248,8 @@ def _rebuild(
     def rounding(name: str, tensor: Any) -> Any:
         if name not in rounded:
             return tensor
-        return FakeQuantize(TENSOR_BITS, dtype=tensor.dtype, name=name + SUFFIX)(tensor)
+        own = tensor_bits.get(name, TENSOR_BITS)
+        return FakeQuantize(own, dtype=tensor.dtype, name=name + SUFFIX)(tensor)
 
     (tensor,) = model.inputs
     name = tensor._keras_history.operation.name  # the tensor's own may be another one
@@ -252,26 +264,34 @@ def _copy_weights(model: keras.Model, copied: keras.Model) -> None:
             ours.assign(theirs)
 
 
-def _calibrate(model: keras.Model, copied: keras.Model, images: np.ndarray, bits: int) -> None:
-    readers = adder_sources(model)
+def _calibrate(
+    model: keras.Model, copied: keras.Model, images: np.ndarray, readers: dict[str, list[str]]
+) -> None:
     names = list(tensor_ranges(copied))
     wanted = {name: model.get_layer(name).output for name in names}
     adders = [name for group in readers.values() for name in group]
     inputs = {f"{name} input": model.get_layer(name).input for name in adders}
     found = _outputs(keras.Model(model.input, {**wanted, **inputs}), images)
     for name in names:
+        tensor = copied.get_layer(name + SUFFIX).range
         layers = [copied.get_layer(reader) for reader in readers.get(name, [])]
         samples = [found[f"{layer.name} input"] for layer in layers]
-        tensor = copied.get_layer(name + SUFFIX).range
-        if layers and bits == TENSOR_BITS and all(layer.range.count == 1 for layer in layers):
-            common = _common_range(layers, samples, bits)
+        if layers and _is_common(layers, tensor.bits):
+            common = _common_range(layers, samples)
             for shared in (tensor, *(layer.range for layer in layers)):
                 shared.assign([common])
             continue
-        tensor.assign([calibration.tensor_range(found[name], TENSOR_BITS)])
+        tensor.assign([calibration.tensor_range(found[name], tensor.bits)])
         for layer, x in zip(layers, samples):
-            errors = [_error(layer, x, index, bits) for index in range(layer.range.count)]
-            layer.range.assign([calibration.search(x, error, bits) for error in errors])
+            errors = [_error(layer, x, index) for index in range(layer.range.count)]
+            layer.range.assign([calibration.search(x, error, layer.bits) for error in errors])
+
+
+def _is_common(layers: list[Any], bits: int) -> bool:
+    """Whether a tensor of `bits` and the layers that read it can have one range."""
+    return all(
+        layer.range.count == 1 and layer.bits == bits and not layer.train_range for layer in layers
+    )
 
 
 def _outputs(model: keras.Model, images: np.ndarray) -> dict[str, np.ndarray]:
@@ -282,15 +302,15 @@ def _outputs(model: keras.Model, images: np.ndarray) -> dict[str, np.ndarray]:
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
-def _common_range(layers: list[Any], samples: list[np.ndarray], bits: int) -> tuple[float, float]:
+def _common_range(layers: list[Any], samples: list[np.ndarray]) -> tuple[float, float]:
     """One range for all layers that read a tensor: the best for their relative errors' sum."""
-    errors = [_error(layer, x, 0, bits) for layer, x in zip(layers, samples)]
+    errors = [_error(layer, x, 0) for layer, x in zip(layers, samples)]
     return calibration.search(
-        samples[0], lambda low, high: sum(error(low, high) for error in errors), bits
+        samples[0], lambda low, high: sum(error(low, high) for error in errors), layers[0].bits
     )
 
 
-def _error(layer: Any, x: np.ndarray, group: int, bits: int) -> Callable[[float, float], float]:
+def _error(layer: Any, x: np.ndarray, group: int) -> Callable[[float, float], float]:
     """How much the response of a layer's filters of one group errs, as a function of the range."""
     depthwise = isinstance(layer, AdderDepthwiseConv2D)
     filters = _filters(layer)
@@ -300,7 +320,7 @@ def _error(layer: Any, x: np.ndarray, group: int, bits: int) -> Callable[[float,
         x = np.moveaxis(x, 1, -1)
     groups = x.shape[-1] if depthwise else layer.groups
     window = layer.strides, layer.padding.upper(), layer.dilation_rate, groups
-    return calibration.response_error(x, filters, window, bits)
+    return calibration.response_error(x, filters, window, layer.bits)
 
 
 def _filters(layer: Any) -> np.ndarray:

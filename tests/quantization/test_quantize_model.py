@@ -72,6 +72,11 @@ def test_tensors_between_operators_are_rounded():
     assert quantization.rounded_tensors(vgg) == expected
 
 
+def test_with_groups_tensors_keep_eight_bits(quantized):
+    tensors = [a for a in quantized(4, 3).layers if isinstance(a, quantization.FakeQuantize)]
+    assert {layer.bits for layer in tensors} == {8}
+
+
 def test_eight_bits_change_little(trained, eight_bits, images):
     assert relative_error(eight_bits, trained, images) < 0.03
     assert abs(accuracy(eight_bits) - accuracy(trained)) < 0.02
@@ -102,9 +107,11 @@ def test_every_tensor_lies_on_its_levels(eight_bits, images):
         assert levels.numpy().min() > -0.5 and levels.numpy().max() < 255.5
 
 
-def test_at_eight_bits_a_tensor_has_the_range_of_its_readers(eight_bits):
-    """So nothing is rounded twice, and both readers of a tensor agree."""
-    adders, tensors = quantization.ranges(eight_bits), quantization.tensor_ranges(eight_bits)
+@pytest.mark.parametrize("bits", [8, 2])
+def test_a_tensor_has_the_range_of_its_readers(quantized, bits):
+    """With one group: so nothing is rounded twice, and both readers of a tensor agree."""
+    model = quantized(bits, 1)
+    adders, tensors = quantization.ranges(model), quantization.tensor_ranges(model)
     for name, reader in (
         ("stem_relu", "stage1_block1_conv1"),
         ("stage1_block1_relu2", "stage2_block1_conv1"),
@@ -113,6 +120,8 @@ def test_at_eight_bits_a_tensor_has_the_range_of_its_readers(eight_bits):
     ):
         assert adders[reader]["ranges"] == [tensors[name]]
         assert tensors[name][0] == 0
+        assert model.get_layer(f"{name}_quantize").bits == adders[reader]["bits"] == bits
+    assert model.get_layer("pool_quantize").bits == 8
     assert tensors["image"][0] < 0 and tensors["stage2_block1_shortcut_norm"][0] < 0
 
 
