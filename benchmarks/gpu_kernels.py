@@ -1,0 +1,197 @@
+"""Speed and correctness of the GPU kernels on every adder layer of ResNet-20 and ResNet-50.
+
+    python -m custom_ops.build_cuda && python -m benchmarks.gpu_kernels
+    python -m benchmarks.gpu_kernels --network ResNet-20 --every_tile
+
+Needs a GPU, nvcc and NumPy; no TensorFlow. Forward pass and input gradient in float32, forward pass
+in float16. A time is the median of single calls between CUDA events, after a few to warm up; before
+each, other memory is written, so that nothing is left in the cache. Tera-op/s counts one |x - f| as
+one operation, the input gradient's terms too; the last column is the share of what an H100's inner
+loop of registers alone reached: 14.07, 9.9 and 23.1 Tera-op/s.
+
+Of each result, 64 elements are compared with the formula in float64, and all with those of
+another call, bit for bit. Writes `gpu_kernels.json` into the output folder. With `--every_tile`,
+the time of each tile stands beside the chosen one's: to tune `ChooseTile` in
+kernels/cuda/tiles.cuh.
+
+Not yet run on a GPU.
+"""
+
+import argparse
+import ctypes
+import dataclasses
+import json
+import math
+import pathlib
+import statistics
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from benchmarks import gpu_library, gpu_reference
+
+LIBRARY = pathlib.Path(__file__).parents[1] / "custom_ops" / "kernels" / "_pkkd_cuda.so"
+LIMITS = {  # Tera-op/s
+    ("forward", "float32"): 14.07,
+    ("input gradient", "float32"): 9.9,
+    ("forward", "float16"): 23.1,
+}
+BATCHES = {"ResNet-20": 256, "ResNet-50": 64}
+TOLERANCES = {"float32": 1e-5, "float16": 4e-3}  # of the largest result
+FLUSH_BYTES = 256 * 2**20
+WARM_UP = 3
+
+
+@dataclasses.dataclass(frozen=True)
+class Layer:
+    """Square images of `size` pixels, a square window of `kernel`, padded by `kernel // 2`."""
+
+    network: str
+    size: int
+    inputs: int
+    outputs: int
+    kernel: int
+    stride: int = 1
+
+    @property
+    def name(self) -> str:
+        """As in `32x32, 16 -> 16, 3x3`."""
+        stride = f"/{self.stride}" if self.stride > 1 else ""
+        window = f"{self.kernel}x{self.kernel}{stride}"
+        return f"{self.size}x{self.size}, {self.inputs} -> {self.outputs}, {window}"
+
+    def sizes(self, batch: int) -> list[int]:
+        """The fields of AdderShape."""
+        pad = self.kernel // 2
+        output = (self.size + 2 * pad - self.kernel) // self.stride + 1
+        image = [batch, self.size, self.size, self.inputs]
+        window = [self.kernel, self.kernel, self.outputs, 1, self.stride, self.stride, 1, 1]
+        return [*image, *window, pad, pad, output, output]
+
+    def operations(self, batch: int) -> int:
+        """Terms |x - f| of the forward pass."""
+        output = self.sizes(batch)[-1]
+        return batch * output**2 * self.outputs * self.kernel**2 * self.inputs
+
+
+def layers() -> list[Layer]:
+    """Every shape of an adder layer in the two networks, once."""
+    found = []
+    for width, size in ((16, 32), (32, 16), (64, 8)):
+        if width > 16:
+            found += [Layer("ResNet-20", 2 * size, width // 2, width, k, 2) for k in (3, 1)]
+        found.append(Layer("ResNet-20", size, width, width, 3))
+    inputs = 64
+    for width, size in ((64, 56), (128, 28), (256, 14), (512, 7)):
+        stride = 1 if width == 64 else 2
+        before = size * stride
+        found += [
+            Layer("ResNet-50", before, inputs, width, 1),
+            Layer("ResNet-50", before, width, width, 3, stride),
+            Layer("ResNet-50", size, width, 4 * width, 1),
+            Layer("ResNet-50", before, inputs, 4 * width, 1, stride),
+            Layer("ResNet-50", size, 4 * width, width, 1),
+            Layer("ResNet-50", size, width, width, 3),
+        ]
+        inputs = 4 * width
+    return list(dict.fromkeys(found))
+
+
+def measure(
+    gpu: gpu_library.Gpu, layer: Layer, batch: int, repeats: int, every_tile: bool
+) -> Iterator[dict[str, Any]]:
+    """A row for each pass and type."""
+    rng = np.random.default_rng(0)
+    for (name, dtype), limit in LIMITS.items():
+        call = gpu_library.Call(gpu, name, layer.sizes(batch), dtype, rng)
+        result, again = call.result(), call.result()
+        expected = gpu_reference.sample(name, layer.sizes(batch), *call.arrays, rng)
+        error = _error(result, expected)
+        seconds = _median(gpu, call, -1, repeats)
+        rate = layer.operations(batch) / seconds / 1e12
+        row = {
+            "network": layer.network,
+            "layer": layer.name,
+            "batch": batch,
+            "pass": name,
+            "type": dtype,
+            "milliseconds": seconds * 1e3,
+            "tera_operations_per_second": rate,
+            "share_of_limit": rate / limit,
+            "error": error,
+            "correct": error <= TOLERANCES[dtype],
+            "same_bits": result.tobytes() == again.tobytes(),
+        }
+        if every_tile:
+            tiles = range(gpu.tiles())
+            row["tiles"] = [_median(gpu, call, tile, repeats) * 1e3 for tile in tiles]
+        call.free()
+        yield row
+
+
+def _error(result: np.ndarray, expected: dict[tuple[int, ...], float]) -> float:
+    """Largest difference, in units of the largest expected value; NaN counts as infinite."""
+    differences = [abs(float(result[i]) - value) for i, value in expected.items()]
+    worst = max(differences) if all(map(math.isfinite, differences)) else math.inf
+    return worst / max(map(abs, expected.values()))
+
+
+def _median(gpu: gpu_library.Gpu, call: gpu_library.Call, tile: int, repeats: int) -> float:
+    flush = gpu.allocate(FLUSH_BYTES)
+    events = gpu.event_pairs(WARM_UP + repeats)
+    for before, after in events:
+        gpu.check(gpu.library.pkkd_cuda_fill(flush, 0, ctypes.c_int64(FLUSH_BYTES)))
+        gpu.record(before)
+        call.launch(tile)
+        gpu.record(after)
+    times = [gpu.seconds_between(*pair) for pair in events]
+    gpu.free(flush)
+    return statistics.median(times[WARM_UP:])
+
+
+def line(row: dict[str, Any]) -> str:
+    """One row of the Markdown table."""
+    good = "yes" if row["correct"] and row["same_bits"] else "NO"
+    tiles = " ".join(f"{t:.3f}" for t in row.get("tiles", []))
+    return (
+        f"| {row['network']}, {row['batch']}: {row['layer']} | {row['pass']} {row['type']} | "
+        f"{row['milliseconds']:.3f} | {row['tera_operations_per_second']:.2f} | "
+        f"{row['share_of_limit']:.0%} | {row['error']:.1e} | {good} | {tiles} |"
+    )
+
+
+def main(arguments: list[str]) -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--network", choices=sorted(BATCHES), help="only this one")
+    parser.add_argument("--batch", type=int, help="instead of 256 and 64")
+    parser.add_argument("--repeats", type=int, default=30)
+    parser.add_argument("--every_tile", action="store_true", help="time every tile")
+    parser.add_argument("--library", type=pathlib.Path, default=LIBRARY)
+    parser.add_argument("--output", type=pathlib.Path, default=pathlib.Path("results/gpu"))
+    options = parser.parse_args(arguments)
+    if not options.library.exists():
+        sys.exit(f"Build it with `python -m custom_ops.build_cuda`. Received: {options.library}")
+    gpu = gpu_library.Gpu(options.library)
+    print(
+        f"{gpu.name()}\n\n| layer | pass | ms | Tera-op/s | of the limit | error | right | tiles |"
+    )
+    print("|---|---|---|---|---|---|---|---|")
+    rows = []
+    for layer in layers():
+        if options.network in (None, layer.network):
+            batch = options.batch or BATCHES[layer.network]
+            for row in measure(gpu, layer, batch, options.repeats, options.every_tile):
+                print(line(row), flush=True)
+                rows.append(row)
+    options.output.mkdir(parents=True, exist_ok=True)
+    record = {"device": gpu.name(), "rows": rows}
+    (options.output / "gpu_kernels.json").write_text(json.dumps(record, indent=1))
+    if not all(row["correct"] and row["same_bits"] for row in rows):
+        sys.exit("A result is wrong or differs from run to run: see the table.")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,261 @@
+"""Compiles the GPU kernels: `python -m custom_ops.build_cuda`.
+
+    python -m custom_ops.build_cuda               custom_ops/kernels/_pkkd_cuda.so, C functions
+    python -m custom_ops.build_cuda --emulate     every kernel on the processor: needs no GPU
+    python -m custom_ops.build_cuda --grid_test   every kernel on the GPU
+    python -m custom_ops.build_cuda --check       the same under NVIDIA's memcheck and racecheck
+
+`python -m custom_ops.build` takes the same kernels into the TensorFlow operations wherever it finds
+nvcc: the environment variable `NVCC`, then `CUDA_HOME`, then the path; `NVCC=` (empty) leaves them
+out. Code is made for the compute capabilities of `PKKD_TF_CUDA_ARCHITECTURES` (default
+`75;80;86;89;90`) and, as PTX, for later ones. Compiled kernels are kept, as `kernels/cuda/*.o`,
+until a source or a flag changes.
+
+The kernels are compiled and emulated, and not yet run on a GPU.
+"""
+
+import argparse
+import concurrent.futures
+import hashlib
+import os
+import pathlib
+import shutil
+import subprocess
+import sys
+import tempfile
+import warnings
+
+from custom_ops import build
+
+KERNELS = build.ROOT / "kernels" / "cuda"
+SOURCES = ("adder_bfloat16.cu", "adder_cuda.cu", "adder_float16.cu", "adder_float32.cu")
+C_API = (*SOURCES, "device_c_api.cu")
+LIBRARY = build.ROOT / "kernels" / "_pkkd_cuda.so"
+ARCHITECTURES = "75;80;86;89;90"
+EMULATED = ["-x", "c++", "-DPKKD_CUDA_EMULATION", "-O1"]
+
+
+def nvcc() -> str | None:
+    """Path of the CUDA compiler, or None where there is none or it is not wanted."""
+    if "NVCC" in os.environ:
+        return shutil.which(os.environ["NVCC"])
+    if "CUDA_HOME" in os.environ:
+        return shutil.which(pathlib.Path(os.environ["CUDA_HOME"], "bin", "nvcc"))
+    return shutil.which("nvcc")
+
+
+def toolkit() -> pathlib.Path:
+    """The folder with the toolkit's `include` and `lib64`.
+
+    Raises:
+        BuildError: there is no nvcc, or it does not say.
+    """
+    for line in _run_nvcc(["-dryrun", "-x", "cu", os.devnull], stderr=True).splitlines():
+        name, _, value = line.removeprefix("#$ ").partition("=")
+        if name == "TOP":
+            return pathlib.Path(value.strip()).resolve()
+    raise build.BuildError(f"nvcc must name its toolkit's folder. Received: nvcc={nvcc()}")
+
+
+def link_flags() -> list[str]:
+    """The CUDA runtime as a static library that shows no symbol of its own.
+
+    They stand before TensorFlow's: its libraries export functions of the same names, which exist
+    only where TensorFlow was built for GPUs.
+    """
+    top = toolkit()
+    folders = [f"-L{top / name}" for name in ("lib64", "lib") if (top / name).is_dir()]
+    hide = "-Wl,--exclude-libs,libcudart_static.a"
+    return [*folders, hide, "-lcudart_static", "-ldl", "-lrt", "-lpthread"]
+
+
+def objects(quiet: bool = False, sources: tuple[str, ...] = SOURCES) -> list[str]:
+    """Compiles the kernels, or takes what is compiled already.
+
+    Args:
+        quiet: if True, prints nothing.
+        sources: names in `kernels/cuda`.
+
+    Returns:
+        Paths of the object files.
+
+    Raises:
+        BuildError: there is no nvcc, or it fails.
+    """
+    flags = ["-std=c++17", "-O3", f"-I{build.ROOT.parent}", "-Xcompiler=-fPIC,-Wall,-Wextra"]
+    flags += [*_architecture_flags(), "-Werror=all-warnings"]
+    state = _fingerprint([str(nvcc()), *flags])
+
+    def compile_one(source: str) -> str:
+        name = pathlib.Path(source).stem
+        target = KERNELS / f"{name}-{state}.o"
+        if target.exists():
+            return str(target)
+        if not quiet:
+            print(f"compiling custom_ops/kernels/cuda/{source} with nvcc", flush=True)
+        with tempfile.TemporaryDirectory(dir=KERNELS, prefix=".build-") as folder:
+            unfinished = pathlib.Path(folder) / target.name
+            _run_nvcc([*flags, "-c", str(KERNELS / source), "-o", str(unfinished)])
+            for old in KERNELS.glob(f"{name}-*.o"):
+                old.unlink()
+            os.replace(unfinished, target)
+        return str(target)
+
+    with concurrent.futures.ThreadPoolExecutor(build.JOBS) as pool:
+        return list(pool.map(compile_one, sources))
+
+
+def objects_for_tensorflow(quiet: bool = False) -> list[str]:
+    """As `objects`, and none with one warning where nvcc fails; none without nvcc."""
+    if nvcc() is None:
+        return []
+    try:
+        return [*objects(quiet), *link_flags()]
+    except build.BuildError as error:
+        warnings.warn(
+            f"The operations are built for the processor only, because the GPU kernels could not "
+            f"be compiled; `NVCC=` (empty) leaves them out. {error}",
+            stacklevel=2,
+        )
+        return []
+
+
+def compile_flags() -> list[str]:
+    """What the TensorFlow shell needs for its GPU half."""
+    return ["-DGOOGLE_CUDA=1", "-DEIGEN_USE_GPU", f"-isystem{toolkit() / 'include'}"]
+
+
+def build_kernels(
+    output: str | os.PathLike | None = None, quiet: bool = False, emulate: bool = False
+) -> pathlib.Path:
+    """Compiles the kernels alone, as C functions: kernels/cuda/adder_cuda.h and device_c_api.cu.
+
+    Args:
+        output: where the library goes; default `custom_ops/kernels/_pkkd_cuda.so`.
+        quiet: if True, prints nothing.
+        emulate: if True, for the processor, with kernels/cuda/emulation.h.
+
+    Returns:
+        Path of the library.
+
+    Raises:
+        BuildError: there is no compiler, or it fails.
+    """
+    output = pathlib.Path(output or LIBRARY)
+    if emulate:
+        sources = [(KERNELS / name, EMULATED) for name in C_API]
+        return build._compile_and_link(sources, [], ["-shared"], output, quiet)
+    command = [*build._compiler(), "-shared", *objects(quiet, C_API), *link_flags()]
+    build._run([*command, "-o", str(output)])
+    return output
+
+
+def run_emulated(every: int = 1, sanitize: str = "address,undefined", quiet: bool = False) -> str:
+    """Runs kernels/cuda/grid_test.cu on the processor under sanitizers; minutes with `every=1`.
+
+    Args:
+        every: each how many-th shape of the grid to take.
+        sanitize: names for `-fsanitize`, or empty.
+        quiet: if True, prints nothing.
+
+    Returns:
+        What the program prints: the number of comparisons.
+
+    Raises:
+        BuildError: it does not compile, or a kernel or a sanitizer complains.
+    """
+    flags = [f"-fsanitize={sanitize}", "-fno-sanitize-recover=all"] if sanitize else []
+    names = (*SOURCES, "grid_test.cu")
+    sources = [(KERNELS / name, EMULATED) for name in names]
+    sources.append((build.KERNELS / "reference.cc", ["-O1"]))
+    with tempfile.TemporaryDirectory() as folder:
+        program = pathlib.Path(folder) / "grid_test"
+        build._compile_and_link(sources, flags, flags, program, quiet)
+        return build._run([str(program), str(every)])
+
+
+def run_on_gpu(check: bool = False, quiet: bool = False) -> str:
+    """Runs kernels/cuda/grid_test.cu on the GPU.
+
+    Args:
+        check: if True, under memcheck and racecheck of compute-sanitizer (minutes), with every
+            40th shape of the grid.
+        quiet: if True, prints nothing.
+
+    Returns:
+        What the program prints.
+
+    Raises:
+        BuildError: it does not compile, there is no GPU, or a kernel or a tool complains.
+    """
+    runs: list[list[str]] = [[]]
+    if check:
+        tool = shutil.which("compute-sanitizer") or str(toolkit() / "bin" / "compute-sanitizer")
+        runs = [[tool, "--error-exitcode", "1", "--tool", t] for t in ("memcheck", "racecheck")]
+    with tempfile.TemporaryDirectory() as folder:
+        program = f"{folder}/grid_test"
+        reference = f"{folder}/reference.o"
+        source = str(build.KERNELS / "reference.cc")
+        build._run([*build._compiler(), *build.FLAGS, "-O2", "-c", source, "-o", reference])
+        parts = [*objects(quiet, (*SOURCES, "grid_test.cu")), reference]
+        build._run([*build._compiler(), *parts, *link_flags(), "-o", program])
+        return "".join(build._run([*run, program, "40" if check else "1"]) for run in runs)
+
+
+def _architecture_flags() -> list[str]:
+    wanted = os.environ.get("PKKD_TF_CUDA_ARCHITECTURES", ARCHITECTURES).split(";")
+    if not all(name.isdigit() for name in wanted):
+        raise build.BuildError(
+            "PKKD_TF_CUDA_ARCHITECTURES must be numbers like 80 with ; between them. "
+            f"Received: PKKD_TF_CUDA_ARCHITECTURES={';'.join(wanted)}"
+        )
+    flags = [f"-gencode=arch=compute_{name},code=sm_{name}" for name in wanted]
+    newest = max(wanted, key=int)
+    return [*flags, f"-gencode=arch=compute_{newest},code=compute_{newest}"]
+
+
+def _fingerprint(flags: list[str]) -> str:
+    digest = hashlib.sha256("\n".join(flags).encode())
+    sources = [s for s in KERNELS.iterdir() if s.suffix in (".cu", ".cuh", ".h")]
+    headers = [build.KERNELS / name for name in ("adder.h", "number_types.h", "reference.h")]
+    for source in sorted([*sources, *headers]):
+        digest.update(source.read_bytes())
+    return digest.hexdigest()[:12]
+
+
+def _run_nvcc(arguments: list[str], stderr: bool = False) -> str:
+    compiler = nvcc()
+    if compiler is None:
+        raise build.BuildError(
+            "The CUDA compiler is needed to build the GPU kernels. Received: NVCC="
+            f"{os.environ.get('NVCC')}, CUDA_HOME={os.environ.get('CUDA_HOME')}, and no nvcc there "
+            "or on the path"
+        )
+    if not stderr:
+        return build._run([compiler, *arguments])
+    return subprocess.run([compiler, *arguments], capture_output=True, text=True).stderr
+
+
+def main() -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--output", help="where the library goes")
+    parser.add_argument("--quiet", action="store_true")
+    parser.add_argument("--emulate", action="store_true", help="test on the processor")
+    parser.add_argument("--every", type=int, default=1, help="... each n-th shape of the grid")
+    parser.add_argument("--grid_test", action="store_true", help="test on the GPU")
+    parser.add_argument("--check", action="store_true", help="... under compute-sanitizer")
+    arguments = parser.parse_args()
+    try:
+        if arguments.emulate:
+            print(run_emulated(arguments.every, quiet=arguments.quiet), end="")
+        elif arguments.grid_test or arguments.check:
+            print(run_on_gpu(arguments.check, arguments.quiet), end="")
+        else:
+            print(f"built {build_kernels(arguments.output, arguments.quiet)}")
+    except build.BuildError as error:
+        sys.exit(str(error))
+
+
+if __name__ == "__main__":
+    main()

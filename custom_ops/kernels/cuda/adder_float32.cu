@@ -1,0 +1,5 @@
+#include "custom_ops/kernels/cuda/launch_impl.cuh"
+
+namespace pkkd {
+PKKD_INSTANTIATE_ADDER(float);
+}  // namespace pkkd

@@ -1,0 +1,195 @@
+// Every GPU kernel and tile against the plain loops over a grid of shapes, as one program: on a GPU
+// (`python -m custom_ops.build_cuda --grid_test`), under its sanitizers, or emulated.
+//
+//   grid_test [n]      every n-th shape of the grid only
+//
+// Numbers are multiples of 1/64 below 4, so that float32 sums are exact and nothing is tolerated;
+// the float16 forward pass, which adds in float16, may err by 2e-3 of the response. Tensors are as
+// long as they must be, and start where quads cannot be read in every other case.
+#include <cmath>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <random>
+#include <vector>
+
+#include "custom_ops/kernels/cpu/number_types.h"
+#include "custom_ops/kernels/cpu/reference.h"
+#include "custom_ops/kernels/cuda/adder_cuda.h"
+#include "custom_ops/kernels/cuda/platform.cuh"
+
+namespace pkkd {
+namespace {
+
+using Bytes = std::vector<char>;
+
+int64_t comparisons = 0, shapes = 0, every = 1;
+double largest_half_error = 0;
+
+int64_t SizeOf(DataType type) { return type == DataType::kFloat32 ? 4 : 2; }
+
+void CheckCuda(int error) {
+  if (error == 0) return;
+  std::printf("CUDA: %s\n", pkkd_cuda_error_text(error));
+  std::exit(1);
+}
+
+// Device memory for a tensor; `shift` elements before it keep it from being aligned.
+class DeviceTensor {
+ public:
+  DeviceTensor(const Bytes& bytes, int64_t shift) : size_(bytes.size()), shift_(shift) {
+    CheckCuda(cudaMalloc(&memory_, shift + size_ + (size_ + shift == 0)));
+    CheckCuda(cudaMemcpy(data(), bytes.data(), size_, cudaMemcpyHostToDevice));
+  }
+  DeviceTensor(const DeviceTensor&) = delete;
+  ~DeviceTensor() { cudaFree(memory_); }
+
+  void* data() const { return static_cast<char*>(memory_) + shift_; }
+  Bytes Read() const {
+    Bytes bytes(size_);
+    CheckCuda(cudaMemcpy(bytes.data(), data(), size_, cudaMemcpyDeviceToHost));
+    return bytes;
+  }
+
+ private:
+  void* memory_ = nullptr;
+  size_t size_, shift_;
+};
+
+Bytes Numbers(std::mt19937* random, DataType type, int64_t count) {
+  Bytes bytes(count * SizeOf(type));
+  for (int64_t i = 0; i < count; ++i) {
+    const float value = (int((*random)() % 511) - 255) / 64.0f;
+    BFloat16 bfloat;
+    Float16 half;
+    FromFloat(value, &bfloat);
+    FromFloat(value, &half);
+    const void* from = &value;
+    if (type == DataType::kBFloat16) from = &bfloat;
+    if (type == DataType::kFloat16) from = &half;
+    std::memcpy(bytes.data() + i * SizeOf(type), from, SizeOf(type));
+  }
+  return bytes;
+}
+
+float NumberAt(const Bytes& bytes, DataType type, int64_t index) {
+  float value;
+  uint16_t bits;
+  std::memcpy(&bits, bytes.data() + index * SizeOf(type), 2);
+  if (type == DataType::kBFloat16) return ToFloat(BFloat16{bits});
+  if (type == DataType::kFloat16) return ToFloat(Float16{bits});
+  std::memcpy(&value, bytes.data() + index * SizeOf(type), 4);
+  return value;
+}
+
+// NaN, which a kernel must overwrite everywhere.
+Bytes Poison(size_t size) { return Bytes(size, char(0xff)); }
+
+void Expect(const Bytes& actual, const Bytes& expected, DataType type, double tolerance,
+            const char* what, int tile, const AdderShape& s) {
+  ++comparisons;
+  for (size_t i = 0; i < expected.size() / SizeOf(type); ++i) {
+    const double e = NumberAt(expected, type, i), a = NumberAt(actual, type, i);
+    const double error = std::fabs(a - e) / std::fmax(std::fabs(e), 1e-9);
+    if (tolerance > 0) largest_half_error = std::fmax(largest_half_error, error);
+    if (a == e || error < tolerance) continue;
+    std::printf("%s differs at %d: %g instead of %g; type %d, tile %d, batch %d, image %d x %d x "
+                "%d, filters %d x %d x %d, groups %d, strides %d %d, dilations %d %d, padding "
+                "%d %d\n",
+                what, int(i), a, e, int(type), tile, int(s.batch), int(s.height), int(s.width),
+                int(s.channels), int(s.kernel_height), int(s.kernel_width), int(s.outputs),
+                int(s.groups), int(s.stride_height), int(s.stride_width), int(s.dilation_height),
+                int(s.dilation_width), int(s.pad_top), int(s.pad_left));
+    std::exit(1);
+  }
+}
+
+void CheckForward(const AdderShape& s, DataType type, int tile, int64_t shift, const Bytes& x,
+                  const Bytes& f, const Bytes& expected) {
+  const DeviceTensor device_x(x, shift), device_f(f, shift), y(Poison(expected.size()), shift);
+  CheckCuda(pkkd_cuda_adder_forward(&s, int(type), device_x.data(), device_f.data(), y.data(),
+                                    nullptr, tile));
+  CheckCuda(cudaDeviceSynchronize());
+  const bool exact = type != DataType::kFloat16 || tile == pkkd_cuda_tiles() - 1;
+  Expect(y.Read(), expected, type, exact ? 0 : 2e-3, "forward", tile, s);
+}
+
+void CheckInputGradient(const AdderShape& s, DataType type, Slope slope, int tile, int64_t shift,
+                        const Bytes& x, const Bytes& f, const Bytes& dy, const Bytes& expected) {
+  const DeviceTensor device_x(x, shift), device_f(f, shift), device_dy(dy, shift);
+  const DeviceTensor dx(Poison(x.size()), shift);
+  CheckCuda(pkkd_cuda_adder_input_gradient(&s, int(type), int(slope), device_x.data(),
+                                           device_f.data(), device_dy.data(), dx.data(), nullptr,
+                                           tile));
+  CheckCuda(cudaDeviceSynchronize());
+  Expect(dx.Read(), expected, type, 0, "input gradient", tile, s);
+}
+
+void Check(const AdderShape& s, DataType type) {
+  if (shapes++ % every != 0) return;
+  std::mt19937 random(shapes);
+  const int64_t x_count = s.batch * s.height * s.width * s.channels;
+  const int64_t y_count = s.batch * s.output_height * s.output_width * s.outputs;
+  const Bytes x = Numbers(&random, type, x_count), dy = Numbers(&random, type, y_count);
+  const Bytes f = Numbers(&random, type, s.taps() * s.group_channels() * s.outputs);
+  Bytes y(dy.size()), dx(x.size());
+  AdderForwardReference(s, type, x.data(), f.data(), y.data());
+  for (int tile = -1; tile < pkkd_cuda_tiles(); ++tile) {
+    const int64_t shift = (shapes + tile) % 2 * SizeOf(type);
+    CheckForward(s, type, tile, shift, x, f, y);
+  }
+  for (const Slope slope : {Slope::kClipped, Slope::kSign}) {
+    for (int64_t image = 0; image < s.batch; ++image) {
+      AdderInputGradientReference(s, type, slope, x.data(), f.data(), dy.data(), dx.data(), image,
+                                  0, s.height);
+    }
+    for (int tile = slope == Slope::kSign ? pkkd_cuda_tiles() - 2 : -1; tile < pkkd_cuda_tiles();
+         ++tile) {
+      const int64_t shift = (shapes + tile) % 2 * SizeOf(type);
+      CheckInputGradient(s, type, slope, tile, shift, x, f, dy, dx);
+    }
+  }
+}
+
+struct Channels {
+  int64_t inputs, groups, outputs;
+};
+
+void CheckGeometries(const Channels& channels, int64_t kernel, DataType type) {
+  for (const int64_t stride : {1, 2, 3}) {
+    for (const int64_t dilation : {1, 2, 3}) {
+      for (const int64_t padding : {0, 1, 4}) {  // before; one pixel more behind
+        const int64_t height = 9, width = 7, batch = (stride + dilation + padding) % 4;
+        const int64_t window = (kernel - 1) * dilation + 1, pads = 2 * padding + (padding > 0);
+        const int64_t across = stride % kernel + 1;  // the other stride
+        const AdderShape s = {batch, height, width, channels.inputs, kernel, kernel,
+                              channels.outputs, channels.groups, stride, across, dilation,
+                              dilation, padding, padding, (height + pads - window) / stride + 1,
+                              (width + pads - window) / across + 1};
+        Check(s, type);
+      }
+    }
+  }
+}
+
+void CheckTypes() {
+  for (const DataType type : {DataType::kFloat32, DataType::kBFloat16, DataType::kFloat16}) {
+    for (const Channels& channels :
+         {Channels{1, 1, 1}, {3, 1, 5}, {6, 6, 6}, {5, 5, 10}, {8, 8, 64}, {16, 1, 33}, {12, 3, 24},
+          {33, 1, 16}, {34, 2, 18}, {64, 1, 20}, {20, 1, 68}}) {
+      for (const int64_t kernel : {1, 2, 3}) CheckGeometries(channels, kernel, type);
+    }
+  }
+}
+
+}  // namespace
+}  // namespace pkkd
+
+int main(int count, char** arguments) {
+  if (count > 1) pkkd::every = std::atoi(arguments[1]);
+  pkkd::CheckTypes();
+  std::printf("%d comparisons of %d shapes; largest relative error of the float16 forward pass "
+              "%.2g\n",
+              int(pkkd::comparisons), int((pkkd::shapes + pkkd::every - 1) / pkkd::every),
+              pkkd::largest_half_error);
+}
