@@ -4,6 +4,7 @@ The interpreter's profiler cannot be reached from Python. So each operator becom
 own, is given the numbers that reach it in the whole model, and the models run in turns.
 """
 
+import copy
 import dataclasses
 import os
 import time
@@ -72,8 +73,7 @@ def profile(
     whole.set_input(images)
     values = _values(data, images, arguments)
     graph = Graph(data)
-    networks = [whole]
-    networks += [_alone(data, index, values, arguments) for index in range(len(graph.operators))]
+    networks = [whole, *(_alone(graph, o, values, arguments) for o in graph.operators)]
     runs = np.array([[_time(network) for network in networks] for _ in range(num_runs + 1)])[1:]
     operators = [
         OperatorTime(i, graph.name(o), graph.tensor_name(o.outputs[0]), runs[:, i + 1])
@@ -121,15 +121,10 @@ def _values(data: bytes, images: np.ndarray, arguments: Sequence[Any]) -> Values
     return {t: network.interpreter.get_tensor(t) for t in [*inputs, *computed]}
 
 
-def _alone(data: bytes, index: int, values: Values, arguments: Sequence[Any]) -> Network:
+def _alone(graph: Graph, operator: Any, values: Values, arguments: Sequence[Any]) -> Network:
     """One operator as a model, ready to run on the numbers of its inputs."""
-    graph = Graph(data)
-    operator = graph.operators[index]
     given = list(dict.fromkeys(int(t) for t in operator.inputs if int(t) in values))
-    graph.subgraph.operators = [operator]
-    graph.subgraph.inputs, graph.subgraph.outputs = given, list(operator.outputs)
-    graph.model.signatureDefs = None
-    graph.drop_unread()
+    graph = _part(graph, operator, given)
     network = Network(graph.to_bytes(), *arguments)
     details = network.interpreter.get_input_details()
     for detail, tensor in zip(details, given, strict=True):
@@ -138,6 +133,19 @@ def _alone(data: bytes, index: int, values: Values, arguments: Sequence[Any]) ->
     for detail, tensor in zip(details, given, strict=True):
         network.interpreter.set_tensor(detail["index"], values[tensor])
     return network
+
+
+def _part(graph: Graph, operator: Any, given: list[int]) -> Graph:
+    """A graph of one operator, which shares the constants and changes nothing of `graph`."""
+    part = copy.copy(graph)
+    part.model, part.subgraph = copy.copy(graph.model), copy.copy(graph.subgraph)
+    part.model.subgraphs = [part.subgraph]
+    part.model.signatureDefs = part.model.metadata = None
+    part.subgraph.tensors = [copy.copy(tensor) for tensor in graph.subgraph.tensors]
+    part.subgraph.operators = [copy.copy(operator)]
+    part.subgraph.inputs, part.subgraph.outputs = given, list(operator.outputs)
+    part.drop_unread()
+    return part
 
 
 def _time(network: Network) -> float:

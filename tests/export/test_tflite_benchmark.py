@@ -13,6 +13,7 @@ from export import benchmark, operator_profile
 from export.program import ExportError
 from export.tflite import Network, convert
 from export.tflite.converter import convert_int8
+from export.tflite.graph import Graph
 from tests import delegate_library
 from tests.adder_models import adder_model, to_bytes
 
@@ -144,7 +145,7 @@ def test_profile_of_a_model(int8_graph):
     assert sum(shares) == pytest.approx(100, abs=0.1 * len(shares))
 
 
-def test_profile_runs_operators_on_their_own_numbers(graphs):
+def test_profile_runs_operators_on_their_own_numbers():
     """Alone, an operator computes what it computes inside of the model."""
     model = keras.Sequential([keras.Input((8, 8, 3)), keras.layers.Conv2D(4, 3, activation="relu")])
     model.add(keras.layers.AveragePooling2D(2))
@@ -152,7 +153,8 @@ def test_profile_runs_operators_on_their_own_numbers(graphs):
     images = np.random.default_rng(0).standard_normal((2, 8, 8, 3)).astype("float32")
     arguments = (None, 1, None)
     values = operator_profile._values(data, images, arguments)
-    last = operator_profile._alone(data, 1, values, arguments)
+    graph = Graph(data)
+    last = operator_profile._alone(graph, graph.operators[1], values, arguments)
     last.invoke()
     assert np.array_equal(last.interpreter.get_tensor(last.output["index"]), Network(data)(images))
 
