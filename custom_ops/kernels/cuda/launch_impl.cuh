@@ -21,8 +21,9 @@ inline bool FitsInt(const AdderShape& s) {
   return s.kernel_height * s.dilation_height <= limit &&
          s.kernel_width * s.dilation_width <= limit &&
          s.output_height * s.stride_height <= limit &&
-         s.output_width * s.stride_width <= limit && s.height * s.width <= limit && s.output_height * s.output_width <= limit &&
-         s.taps() <= limit && s.height * s.width * s.channels <= kMostElements &&
+         s.output_width * s.stride_width <= limit && s.height * s.width <= limit &&
+         s.output_height * s.output_width <= limit && s.taps() <= limit &&
+         s.height * s.width * s.channels <= kMostElements &&
          s.output_height * s.output_width * s.outputs <= kMostElements &&
          s.taps() * s.group_channels() * s.outputs <= kMostElements;
 }
