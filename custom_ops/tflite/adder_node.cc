@@ -65,6 +65,7 @@ std::string AdderNode::Prepare(TfLiteContext* context) {
     error = int8_.Prepare(shape_, Input(context, 1), Input(context, 2), Input(context, 3));
   }
   if (!error.empty()) return error;
+  if (numbers_ == Numbers::kFloat32) PackFloat32(Input(context, 1));
   auto* size = static_cast<TfLiteIntArray*>(std::malloc(5 * sizeof(int)));  // TFLite frees it
   if (size == nullptr) return "There must be memory for a shape. Received: none";
   size->size = 4;
@@ -73,6 +74,12 @@ std::string AdderNode::Prepare(TfLiteContext* context) {
   if (context->ResizeTensor(context, &context->tensors[outputs_[0]], size) == kTfLiteOk) return "";
   return "TFLite must be able to resize the output. Received: shape=" +
          ShapeText({dims, dims + 4});
+}
+
+void AdderNode::PackFloat32(const TfLiteTensor& filters) {
+  packed_ = nullptr;
+  if (!IsConstant(filters, Product(Dims(filters)) * sizeof(float))) return;
+  packed_ = PackFilters(shape_, DataType::kFloat32, filters.data);
 }
 
 // Whether the inputs and outputs are tensors, and of which kind x is.
@@ -219,8 +226,13 @@ std::string AdderNode::CheckData(TfLiteContext* context) const {
 }
 
 void AdderNode::InvokeFloat32(TfLiteContext* context, const ParallelFor& parallel_for) const {
-  AdderForward(shape_, DataType::kFloat32, Input(context, 0).data, Input(context, 1).data,
-               context->tensors[outputs_[0]].data, parallel_for);
+  void* y = context->tensors[outputs_[0]].data;
+  const void* x = Input(context, 0).data;
+  if (packed_ != nullptr) {
+    AdderForward(shape_, DataType::kFloat32, x, *packed_, y, parallel_for);
+  } else {
+    AdderForward(shape_, DataType::kFloat32, x, Input(context, 1).data, y, parallel_for);
+  }
   if (options_.affine || options_.residual || options_.relu) {
     parallel_for(shape_.batch * shape_.output_height * shape_.output_width, shape_.outputs,
                  [&](int64_t first, int64_t last) { FinishPixels(context, first, last); });

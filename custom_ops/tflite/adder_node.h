@@ -37,6 +37,7 @@ class AdderNode {
   }
   std::string CheckShapes(TfLiteContext* context);
   std::string CheckExtraInputs(TfLiteContext* context) const;
+  void PackFloat32(const TfLiteTensor& filters);
   std::string CheckData(TfLiteContext* context) const;
   void InvokeFloat32(TfLiteContext* context, const ParallelFor& parallel_for) const;
   void FinishPixels(TfLiteContext* context, int64_t first, int64_t last) const;
@@ -51,6 +52,7 @@ class AdderNode {
   Numbers numbers_ = Numbers::kFloat32;
   AdderShape shape_ = {};
   Int8Part int8_;
+  PackedFiltersPointer packed_;  // float32 filters, if they are constant
   const std::shared_ptr<ThreadPool> threads_;
 };
 

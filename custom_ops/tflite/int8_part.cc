@@ -5,11 +5,6 @@
 namespace pkkd {
 namespace {
 
-// Whether the numbers are known before Invoke, and all there.
-bool IsConstant(const TfLiteTensor& tensor, size_t bytes) {
-  return tensor.allocation_type == kTfLiteMmapRo && tensor.data != nullptr && tensor.bytes >= bytes;
-}
-
 size_t FilterBytes(const AdderShape& s) { return s.taps() * s.group_channels() * s.outputs; }
 
 const int8_t* Bytes(const TfLiteTensor& tensor) { return static_cast<const int8_t*>(tensor.data); }

@@ -49,6 +49,11 @@ struct TfLiteTensor {
   const TfLiteIntArray* dims_signature;
 };
 
+// Whether a tensor's numbers are known before Invoke, and all there.
+inline bool IsConstant(const TfLiteTensor& tensor, size_t bytes) {
+  return tensor.allocation_type == kTfLiteMmapRo && tensor.data != nullptr && tensor.bytes >= bytes;
+}
+
 struct TfLiteNode {
   TfLiteIntArray* inputs;
   TfLiteIntArray* outputs;

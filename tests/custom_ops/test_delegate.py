@@ -13,7 +13,7 @@ import pytest
 
 from custom_ops import build_delegate
 from tests import delegate_library, numpy_adder
-from tests.adder_models import OPTIONS, adder_model, to_bytes
+from tests.adder_models import FLOAT, OPTIONS, adder_model, operator_model, to_bytes
 from tests.custom_ops import delegate_fuzz
 
 KINDS = sorted(delegate_library.INTERPRETERS)
@@ -80,6 +80,18 @@ def test_relu_keeps_what_is_not_a_number():
     assert np.isnan(y[0, 1, 2]).all() and np.isnan(y).sum() == 3
 
 
+@pytest.mark.parametrize("case", ["plain", "depthwise"])
+def test_filters_may_be_computed(case):
+    x_shape, f_shape, changes = CASES[case]
+    inputs = {"x": (FLOAT, x_shape), "filters": (FLOAT, f_shape)}
+    model = operator_model(inputs, (FLOAT, (1, 1, 1, 1)), OPTIONS | changes)
+    made = delegate_library.interpreter(to_bytes(model))
+    for f in (numbers(*f_shape), numbers(*f_shape) + 1):
+        y = delegate_library.run(made, numbers(*x_shape), f)
+        expected = numpy_adder.forward(numbers(*x_shape), f, *geometry(OPTIONS | changes))
+        np.testing.assert_allclose(y, expected, rtol=1e-5)
+
+
 def test_threads_change_nothing():
     x, f = numbers(3, 32, 32, 16), numbers(3, 3, 16, 32)
     model = to_bytes(adder_model((1, 32, 32, 16), f, OPTIONS | {"relu": 0}))
@@ -92,9 +104,11 @@ def test_threads_change_nothing():
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_the_batch_may_change_and_be_empty(kind):
-    f = numbers(3, 3, 2, 4)
-    made = delegate_library.interpreter(to_bytes(adder_model((1, 4, 4, 2), f)), kind)
+@pytest.mark.parametrize("window", [1, 3])
+def test_the_batch_may_change_and_be_empty(kind, window):
+    f = numbers(window, window, 2, 4)
+    options = OPTIONS | dict.fromkeys(list(OPTIONS)[2:6], window // 2)
+    made = delegate_library.interpreter(to_bytes(adder_model((1, 4, 4, 2), f, options)), kind)
     for batch in (3, 0, 1, 5):
         x = numbers(batch, 4, 4, 2)
         y = delegate_library.run(made, x)

@@ -16,6 +16,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <memory>
 
 namespace pkkd {
 
@@ -49,6 +50,17 @@ using ParallelFor = std::function<void(int64_t items, int64_t cost, const RangeB
 // outputs), y (batch, output_height, output_width, outputs); all of `type`, dense.
 void AdderForward(const AdderShape& shape, DataType type, const void* x, const void* filters,
                   void* y, const ParallelFor& parallel_for);
+
+struct PackedFilters;
+using PackedFiltersPointer = std::shared_ptr<const PackedFilters>;
+
+// The filters of AdderForward as its inner loops read them, for filters that stay the same: packing
+// them takes as long as some thousand outputs. Of a depthwise shape the pointer alone is kept.
+PackedFiltersPointer PackFilters(const AdderShape& shape, DataType type, const void* filters);
+
+// The shape is the one of PackFilters, with any batch, height and width.
+void AdderForward(const AdderShape& shape, DataType type, const void* x,
+                  const PackedFilters& filters, void* y, const ParallelFor& parallel_for);
 
 // gradient has the shape of y, dx the shape of x. Every element of dx is written.
 void AdderInputGradient(const AdderShape& shape, DataType type, Slope slope, const void* x,

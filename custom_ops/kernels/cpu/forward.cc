@@ -14,6 +14,13 @@
 #include "custom_ops/kernels/cpu/strips.h"
 
 namespace pkkd {
+
+struct PackedFilters {
+  const void* filters;  // as they came
+  const Tiles* tiles;   // whose inner loops read the rest; null if depthwise
+  Buffer<float> panels, centres;
+};
+
 namespace {
 
 // Pairs round sums of operands: a short sum may be small beside its operands, and is not paired.
@@ -27,8 +34,12 @@ const Tiles& TilesFor(const AdderShape& shape) {
 
 class ForwardPass {
  public:
-  ForwardPass(const AdderShape& shape, DataType type, const void* x, const void* filters, void* y);
+  // `packed` may be null: then it packs `filters` itself.
+  ForwardPass(const AdderShape& shape, DataType type, const void* x, const void* filters,
+              const PackedFilters* packed, void* y);
   void Compute(const ParallelFor& parallel_for);
+  // Instead of Compute: the filters alone.
+  PackedFilters Packed(const ParallelFor& parallel_for);
 
  private:
   struct Scratch {
@@ -39,8 +50,11 @@ class ForwardPass {
   // Channels of a group as the inner loops see them: whole pairs, if they take them in pairs.
   int64_t row_channels() const { return CeilDiv(s_.group_channels(), terms()) * terms(); }
   bool zero_channel() const { return row_channels() != s_.group_channels(); }
+  const float* packed() const { return given_ ? given_->panels.get() : own_panels_.get(); }
+  const float* centres() const { return given_ ? given_->centres.get() : own_centres_.get(); }
   int64_t rows_of_filters() const { return s_.taps() * row_channels(); }
 
+  void Pack(const ParallelFor& parallel_for) const;
   void PackRows(int64_t first, int64_t last) const;
   void StoreRow(int64_t row, const float* values) const;
   void ComputeStrip(const Strip& strip, const Scratch& scratch) const;
@@ -52,40 +66,36 @@ class ForwardPass {
   const DataType type_;
   const void* const x_;
   const void* const filters_;
+  const PackedFilters* const given_;
   void* const y_;
   const Tiles& tiles_;
   const std::vector<Panel> panels_;
   const int64_t group_floats_;  // packed filters of a group
-  const Buffer<float> packed_, centres_;
+  Buffer<float> own_panels_, own_centres_;  // where none are given
   const bool in_place_;  // x is read where it lies: float32, and no window reaches over an edge
   const ForwardStrips strips_;
 };
 
 ForwardPass::ForwardPass(const AdderShape& shape, DataType type, const void* x,
-                         const void* filters, void* y)
+                         const void* filters, const PackedFilters* packed, void* y)
     : s_(Flattened(shape)),
       type_(type),
       x_(x),
       filters_(filters),
+      given_(packed),
       y_(y),
-      tiles_(TilesFor(s_)),
+      tiles_(packed ? *packed->tiles : TilesFor(s_)),
       panels_(MakePanels(tiles_, s_.group_outputs(), rows_of_filters())),
       group_floats_(PackedFloats(tiles_, panels_, rows_of_filters())),
-      packed_(s_.groups * group_floats_),
-      centres_(s_.channels),
+      own_panels_(packed ? 0 : s_.groups * group_floats_),
+      own_centres_(packed ? 0 : s_.channels),
       in_place_(type == DataType::kFloat32 && terms() == 1 &&
                 ForwardStrips::WindowOf(s_, 0, s_.output_height).IsInside(s_.height, s_.width)),
       strips_(s_, {s_.groups * row_channels(), row_channels(), tiles_.max_vectors * tiles_.lanes,
                    in_place_}) {}
 
 void ForwardPass::Compute(const ParallelFor& parallel_for) {
-  if (terms() == 2) {
-    parallel_for(s_.channels, s_.taps() * s_.group_outputs(), [&](int64_t first, int64_t last) {
-      Centres(s_, tiles_, type_, filters_, first, last, centres_.get());
-    });
-  }
-  parallel_for(rows_of_filters() / terms(), 2 * s_.outputs,
-               [&](int64_t first, int64_t last) { PackRows(first, last); });
+  if (given_ == nullptr) Pack(parallel_for);
   const int64_t operations = strips_.max_pixels() * s_.outputs * rows_of_filters();
   parallel_for(strips_.items(), operations / tiles_.lanes, [&](int64_t first, int64_t last) {
     const int64_t floats = strips_.buffer_floats();
@@ -93,6 +103,21 @@ void ForwardPass::Compute(const ParallelFor& parallel_for) {
                           Buffer<float>(strips_.scratch_floats())};
     for (int64_t item = first; item < last; ++item) ComputeStrip(strips_.At(item), scratch);
   });
+}
+
+PackedFilters ForwardPass::Packed(const ParallelFor& parallel_for) {
+  Pack(parallel_for);
+  return {filters_, &tiles_, std::move(own_panels_), std::move(own_centres_)};
+}
+
+void ForwardPass::Pack(const ParallelFor& parallel_for) const {
+  if (terms() == 2) {
+    parallel_for(s_.channels, s_.taps() * s_.group_outputs(), [&](int64_t first, int64_t last) {
+      Centres(s_, tiles_, type_, filters_, first, last, own_centres_.get());
+    });
+  }
+  parallel_for(rows_of_filters() / terms(), 2 * s_.outputs,
+               [&](int64_t first, int64_t last) { PackRows(first, last); });
 }
 
 // Packs the filters that meet terms [first, last), pairs or single ones.
@@ -105,7 +130,7 @@ void ForwardPass::PackRows(int64_t first, int64_t last) const {
       tiles_.to_float(type_, At(type_, filters_, (tap * inputs + c + t) * s_.outputs), s_.outputs,
                       rows.get() + t * s_.outputs);
     }
-    if (terms() == 2) PairFilters(s_, centres_.get(), c, rows.get());
+    if (terms() == 2) PairFilters(s_, own_centres_.get(), c, rows.get());
     for (int64_t t = 0; t < terms(); ++t) StoreRow(row + t, rows.get() + t * s_.outputs);
   }
 }
@@ -115,7 +140,7 @@ void ForwardPass::StoreRow(int64_t row, const float* values) const {
   for (int64_t group = 0; group < s_.groups; ++group, values += s_.group_outputs()) {
     for (const Panel& panel : panels_) {
       const int64_t lanes = panel.vectors * tiles_.lanes;
-      float* out = packed_.get() + group * group_floats_ + panel.offset + row * lanes;
+      float* out = own_panels_.get() + group * group_floats_ + panel.offset + row * lanes;
       std::copy(values + panel.first, values + panel.first + panel.width, out);
       std::fill(out + panel.width, out + lanes, 0.0f);
     }
@@ -147,7 +172,7 @@ const float* ForwardPass::CopyStrip(const Strip& strip, const Scratch& scratch) 
              copy);
   if (terms() == 1) return copy;
   float* pairs = zero_channel() ? scratch.pairs.get() : copy;
-  tiles_.pair(copy, centres_.get(), window.rows * window.columns, s_.groups, s_.group_channels(),
+  tiles_.pair(copy, centres(), window.rows * window.columns, s_.groups, s_.group_channels(),
               pairs);
   return pairs;
 }
@@ -159,7 +184,7 @@ void ForwardPass::PanelOverStrip(int64_t group, const Panel& panel, const float*
   PanelJob job = {};
   job.a = a;
   job.a_offset = offsets.a();
-  job.panel = packed_.get() + group * group_floats_ + panel.offset;
+  job.panel = packed() + group * group_floats_ + panel.offset;
   job.runs = strips_.runs().data();
   job.run_count = strips_.runs().size();
   job.out = direct ? static_cast<float*>(y) : scratch.out.get();
@@ -174,13 +199,38 @@ void ForwardPass::PanelOverStrip(int64_t group, const Panel& panel, const float*
 
 }  // namespace
 
+PackedFiltersPointer PackFilters(const AdderShape& shape, DataType type, const void* filters) {
+  if (IsDepthwise(shape)) {
+    return std::make_shared<const PackedFilters>(
+        PackedFilters{filters, nullptr, Buffer<float>(0), Buffer<float>(0)});
+  }
+  AdderShape smallest = shape;  // there may be no images yet
+  smallest.batch = smallest.output_height = smallest.output_width = 1;
+  smallest.pad_top = smallest.pad_left = 0;
+  smallest.height = (shape.kernel_height - 1) * shape.dilation_height + 1;
+  smallest.width = (shape.kernel_width - 1) * shape.dilation_width + 1;
+  ForwardPass pass(smallest, type, nullptr, filters, nullptr, nullptr);
+  return std::make_shared<const PackedFilters>(
+      pass.Packed([](int64_t items, int64_t, const RangeBody& body) { body(0, items); }));
+}
+
+void AdderForward(const AdderShape& shape, DataType type, const void* x,
+                  const PackedFilters& filters, void* y, const ParallelFor& parallel_for) {
+  if (shape.batch * shape.output_height * shape.output_width == 0) return;
+  if (filters.tiles == nullptr) {
+    DepthwiseForward(shape, type, x, filters.filters, y, parallel_for);
+  } else {
+    ForwardPass(shape, type, x, filters.filters, &filters, y).Compute(parallel_for);
+  }
+}
+
 void AdderForward(const AdderShape& shape, DataType type, const void* x, const void* filters,
                   void* y, const ParallelFor& parallel_for) {
   if (shape.batch * shape.output_height * shape.output_width == 0) return;
   if (IsDepthwise(shape)) {
     DepthwiseForward(shape, type, x, filters, y, parallel_for);
   } else {
-    ForwardPass(shape, type, x, filters, y).Compute(parallel_for);
+    ForwardPass(shape, type, x, filters, nullptr, y).Compute(parallel_for);
   }
 }
 

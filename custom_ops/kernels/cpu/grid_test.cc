@@ -69,6 +69,9 @@ void Check(const AdderShape& s, DataType type) {
   AdderForward(s, type, x.data(), f.data(), y.data(), TwoThreads);
   AdderForwardReference(s, type, x.data(), f.data(), expected_y.data());
   Expect(y, expected_y, "forward", s);
+  Bytes again(y.size());
+  AdderForward(s, type, x.data(), *PackFilters(s, type, f.data()), again.data(), TwoThreads);
+  Expect(again, expected_y, "forward of packed filters", s);
   for (const Slope slope : {Slope::kClipped, Slope::kSign}) {
     Bytes dx(x.size()), expected_dx(x.size());
     AdderInputGradient(s, type, slope, x.data(), f.data(), dy.data(), dx.data(), TwoThreads);

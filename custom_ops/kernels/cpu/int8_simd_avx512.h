@@ -41,6 +41,7 @@ class Epilogue {
       : residual_(job.residual),
         y_(job.y),
         outputs_(job.outputs),
+        whole_(job.width >= Q * kLanes),
         used_((1u << std::min<int64_t>(job.width, Q * kLanes)) - 1),
         residual_multiplier_(_mm512_set1_epi64(job.residual_multiplier)),
         shift_(_mm_cvtsi32_si128(job.shift)),
@@ -59,7 +60,12 @@ class Epilogue {
       t[q] = _mm512_add_epi64(_mm512_mul_epi32(sums[q], multiplier_[q]), bias_[q]);
     }
     if (residual_ != nullptr) {
-      __m128i r = _mm_maskz_loadu_epi8(used_, residual_ + place);
+      __m128i r = _mm_setzero_si128();
+      if (whole_) {
+        std::memcpy(&r, residual_ + place, Q * kLanes);
+      } else {
+        r = _mm_maskz_loadu_epi8(used_, residual_ + place);
+      }
       UNROLL for (int q = 0; q < Q; ++q, r = _mm_unpackhi_epi64(r, r)) {
         const __m512i term = _mm512_mul_epi32(_mm512_cvtepi8_epi64(r), residual_multiplier_);
         t[q] = _mm512_add_epi64(t[q], term);
@@ -71,13 +77,18 @@ class Epilogue {
       y = _mm_unpacklo_epi64(y, _mm512_cvtsepi64_epi8(_mm512_sra_epi64(t[1], shift_)));
     }
     y = _mm_min_epi8(_mm_max_epi8(y, low_), high_);
-    _mm_mask_storeu_epi8(y_ + place, used_, y);
+    if (whole_) {
+      std::memcpy(y_ + place, &y, Q * kLanes);
+    } else {
+      _mm_mask_storeu_epi8(y_ + place, used_, y);
+    }
   }
 
  private:
   const int8_t* const residual_;
   int8_t* const y_;
   const int64_t outputs_;
+  const bool whole_;
   const __mmask16 used_;
   const __m512i residual_multiplier_;
   const __m128i shift_, low_, high_;

@@ -71,7 +71,9 @@ inline void Flush(Sums* sums) {
 
 inline Sums LoadSums(const uint32_t* from) {
   Sums sums = Zero();
-  UNROLL for (int i = 0; i < kLanes; ++i) sums.total[HalfOf(i)][PlaceOf(i)] = from[i];
+  uint32_t total[2][8];
+  for (int i = 0; i < kLanes; ++i) total[HalfOf(i)][PlaceOf(i)] = from[i];
+  __builtin_memcpy(sums.total, total, sizeof total);
   return sums;
 }
 
@@ -84,9 +86,12 @@ class Epilogue {
 
   inline void Finish(const Sums* sums, int64_t pixel) const {
     const int64_t place = pixel * job_.outputs;
+    uint32_t total[2][8];
+    __builtin_memcpy(total, sums->total, sizeof total);
     int64_t t[kLanes];
-    UNROLL for (int i = 0; i < kLanes; ++i) t[i] = sums->total[HalfOf(i)][PlaceOf(i)];
-    for (int i = 0; i < kLanes; ++i) t[i] = t[i] * job_.multiplier[i] + job_.bias[i];
+    for (int i = 0; i < kLanes; ++i) {
+      t[i] = total[HalfOf(i)][PlaceOf(i)] * job_.multiplier[i] + job_.bias[i];
+    }
     const int64_t width = std::min<int64_t>(job_.width, kLanes);
     if (job_.residual != nullptr) {
       const int8_t* residual = job_.residual + place;

@@ -73,11 +73,20 @@ void Forward(const Int8Job& job) {
 
 typedef uint8_t Bytes __attribute__((vector_size(kInt8Block)));
 typedef uint16_t Words __attribute__((vector_size(2 * kInt8Block)));
+typedef uint32_t Totals __attribute__((vector_size(4 * kInt8Block)));
 
 inline Bytes LoadBytes(const uint8_t* from) {
   Bytes bytes;
   __builtin_memcpy(&bytes, from, sizeof bytes);
   return bytes;
+}
+
+inline Words Widened(Bytes bytes) {
+#ifdef __AVX2__
+  return Words(_mm256_cvtepu8_epi16(__m128i(bytes)));
+#else
+  return __builtin_convertvector(bytes, Words);
+#endif
 }
 
 constexpr int kDepthwisePixels = 4;
@@ -88,7 +97,7 @@ template <int P>
 inline void DepthwiseTile(const Int8Job& job, int64_t pixel, Cursor* cursor) {
   const uint8_t* start[P];
   UNROLL for (int p = 0; p < P; ++p) start[p] = cursor->Next();
-  uint32_t total[P][kInt8Block] = {};
+  Totals total[P] = {};
   for (int64_t first = 0; first < job.run_count; first += kMostTaps) {
     const int64_t last = std::min(job.run_count, first + kMostTaps);
     Words sums[P] = {};
@@ -97,18 +106,18 @@ inline void DepthwiseTile(const Int8Job& job, int64_t pixel, Cursor* cursor) {
       UNROLL for (int p = 0; p < P; ++p) {
         const Bytes x = LoadBytes(start[p] + job.runs[tap].a);
         const Bytes distance = (x > f ? x : f) - (x > f ? f : x);
-        sums[p] += __builtin_convertvector(distance, Words);
+        sums[p] += Widened(distance);
       }
     }
-    for (int p = 0; p < P; ++p) {
-      for (int o = 0; o < kInt8Block; ++o) total[p][o] += sums[p][o];
-    }
+    UNROLL for (int p = 0; p < P; ++p) total[p] += __builtin_convertvector(sums[p], Totals);
   }
   constexpr int Q = kInt8Block / kLanes;
   const Epilogue<Q> epilogue(job);
   for (int p = 0; p < P; ++p) {
+    uint32_t numbers[kInt8Block];
+    __builtin_memcpy(numbers, &total[p], sizeof numbers);
     Sums sums[Q];
-    UNROLL for (int q = 0; q < Q; ++q) sums[q] = LoadSums(total[p] + q * kLanes);
+    UNROLL for (int q = 0; q < Q; ++q) sums[q] = LoadSums(numbers + q * kLanes);
     epilogue.Finish(sums, pixel + p);
   }
 }
