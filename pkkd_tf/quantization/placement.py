@@ -34,15 +34,19 @@ def rounded_tensors(model: keras.Model) -> list[str]:
     branch itself is not), averages, logits. Not rounded: what only goes on into such a follower.
 
     Args:
-        model: functional model whose layers are called once each.
+        model: functional or sequential model whose layers are called once each.
 
     Returns:
         Names in the model's order, that of the input layer included.
 
+    Raises:
+        ValueError: a layer is called more than once.
+
     Example:
-        >>> rounded_tensors(keras.Sequential([keras.Input((4,)), keras.layers.Dense(2)]))[-1:]
-        ['dense']
+        >>> rounded_tensors(pkkd_tf.models.build("digits_resnet"))[:2]
+        ['image', 'stem_relu']
     """
+    model = keras.Model(model.inputs, model.outputs)  # a sequential one hides its input layer
     readers: dict[str, list[tuple[Any, int]]] = {layer.name: [] for layer in model.layers}
     for layer in model.layers:
         for place, source in enumerate(sources(layer)):

@@ -70,6 +70,8 @@ def test_tensors_between_operators_are_rounded():
     vgg = pkkd_tf.models.build("vgg_small")
     expected = ["image", *(f"conv{i}_relu" for i in range(6)), "head_dense"]
     assert quantization.rounded_tensors(vgg) == expected
+    short = keras.Sequential([keras.Input((4,), name="x"), keras.layers.Dense(2, name="dense")])
+    assert quantization.rounded_tensors(short) == ["x", "dense"]
 
 
 def test_with_groups_tensors_keep_eight_bits(quantized):
