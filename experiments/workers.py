@@ -48,6 +48,7 @@ class Workers:
             self.index = before + resolver.task_id
         self.is_chief = self.index == 0
         self._sum = tf.function(self._sum_of_all)
+        self._average: Any = None  # of the run's one model
 
     @property
     def shared(self) -> bool:
@@ -115,12 +116,23 @@ class Workers:
         return self.strategy.distribute_datasets_from_function(of_worker)
 
     def average_statistics(self, model: PKKD) -> None:
-        """Gives every replica the mean of the moving statistics that each has of its own images."""
+        """Gives every replica the mean of the moving statistics that each has of its own images.
+
+        Their moving means are linear in what they saw, so it does not matter how often.
+        """
         if self.strategy.num_replicas_in_sync == 1:
             return
+        if self._average is None:
+            self._average = self._averaging(model)
+        self._average()
+
+    def _averaging(self, model: PKKD) -> Any:
         networks = [n for n in (model.student, model.teacher) if n is not None]
         norms = [x for n in networks for x in n.layers if isinstance(x, BATCH_NORM)]
         variables = [v.value for x in norms for v in (x.moving_mean, x.moving_variance)]
+
+        if not variables:
+            return lambda: None
 
         def average() -> None:
             context = tf.distribute.get_replica_context()
@@ -129,7 +141,7 @@ class Workers:
             for variable, mean in zip(variables, means):
                 variable.assign(mean)
 
-        tf.function(lambda: self.strategy.run(average))()
+        return tf.function(lambda: self.strategy.run(average))
 
     def lost(self, error: tf.errors.OpError) -> WorkerLost:
         """What to say when TensorFlow can not reach another worker."""
