@@ -13,6 +13,7 @@ from pkkd_tf.optimizers import AdderSGD
 
 PER_IMAGE = {"norm": "layer", "names": ("conv1",), "sizes": (1,)}
 KD = {"method": "kd", "shape": PER_IMAGE, "alpha": 0.7}
+ROWS = [12, pytest.param(2, marks=pytest.mark.slow)]  # of the second replica, of the first
 
 
 def trained(strategy=None, steps=3, execution=None, **options):
@@ -119,11 +120,13 @@ def test_a_step_that_is_not_finite_leaves_no_trace():
         np.testing.assert_allclose(logs[name], expected[name], rtol=1e-6, err_msg=name)
 
 
-@pytest.mark.parametrize("row", [2, 12])
+@pytest.mark.parametrize("row", ROWS)
 def test_a_step_is_left_out_by_all_replicas_if_one_must(two_replicas, row):
-    model, logs = skipping(two_replicas, row=row)
+    options = {"method": "kd", "shape": {"names": ("conv1",), "sizes": (1,)}}
+    model, logs = skipping(two_replicas, row=row, **options)
+    options |= {"monitor_every": 1, "execution": {"skip_nonfinite": True}}
     with two_replicas.scope():
-        other = compiled(run_eagerly=False, monitor_every=1, execution={"skip_nonfinite": True})
+        other = compiled(run_eagerly=False, **options)
     without_second_batch(other)
     for variable, expected in zip(model.weights, other.weights, strict=True):
         ours, theirs = (
@@ -141,7 +144,7 @@ def test_steps_are_left_out_in_float16_too():
     assert all(np.isfinite(w).all() for w in model.get_weights())
 
 
-@pytest.mark.parametrize("row", [2, 12])
+@pytest.mark.parametrize("row", ROWS)
 def test_float16_overflow_in_one_replica_is_known_to_all(two_replicas, row):
     keras.config.set_dtype_policy("mixed_float16")
     images, labels = batch(48)
