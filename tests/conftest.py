@@ -18,7 +18,7 @@ tf.config.set_logical_device_configuration(
 from pkkd_tf.ops import compiled, paths  # noqa: E402
 
 NATIVE = ("custom_ops", "benchmarks", "packaging", "test_demo.py", "test_int8.py")
-NATIVE += ("test_energy_tflite.py", "test_tflite.py", "test_tflite_benchmark.py")
+NATIVE += ("test_tflite.py", "test_tflite_benchmark.py")
 PATHS = ["reference", *(["compiled"] if compiled.is_available() else [])]
 
 
