@@ -18,6 +18,7 @@ import keras
 import numpy as np
 from absl import flags
 
+import pkkd_tf  # noqa: F401  registers the layers of the networks that are compared
 from experiments import errors
 from experiments.errors import RunError
 
