@@ -58,7 +58,13 @@ setup(
     license_files=["LICENSE"],
     python_requires=">=3.11,<3.12",
     packages=find_packages(include=["pkkd_tf*", "custom_ops*", "experiments*", "export*"]),
-    package_data={"custom_ops": ["kernels/**/*.cc", "kernels/**/*.h", "tensorflow/*", "tflite/*"]},
+    package_data={
+        "custom_ops": [
+            *(f"kernels/**/*.{suffix}" for suffix in ("cc", "h", "cu", "cuh")),
+            "tensorflow/*",
+            "tflite/*",
+        ]
+    },
     ext_modules=[Extension("custom_ops.tensorflow._pkkd_ops", [])] if COMPILER else [],
     cmdclass={"build_ext": BuildOps},
     setup_requires=build_requirements(),

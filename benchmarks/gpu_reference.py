@@ -40,7 +40,7 @@ def _response(sizes, x, filters, gradient, index) -> float:
             inside = 0 <= h < x.shape[1] and 0 <= w < x.shape[2]
             pixel = x[n, h, w].astype(np.float64) if inside else 0.0
             total += np.abs(pixel - filters[i, j, :, o].astype(np.float64)).sum()
-    return -total
+    return -float(total)
 
 
 def _input_gradient(sizes, x, filters, gradient, index) -> float:

@@ -2,7 +2,8 @@
 
 One shared library, `custom_ops/tensorflow/_pkkd_ops.so`, from the kernels and the TensorFlow
 shell, with the compiler of the environment variable `CXX` (default `g++`, C++17) and the headers
-of the installed TensorFlow. It works with that TensorFlow version only. About half a minute.
+of the installed TensorFlow. It works with that TensorFlow version only. About half a minute, and a
+minute more the first time where nvcc is found: `custom_ops.build_cuda` says how.
 """
 
 import argparse
@@ -52,9 +53,13 @@ def build(output: str | os.PathLike | None = None, quiet: bool = False) -> pathl
         BuildError: there is no compiler or no TensorFlow, or the compiler fails.
     """
     compile_flags, link_flags = _tensorflow_flags()
+    from custom_ops import build_cuda  # which imports this module
+
+    gpu = build_cuda.objects_for_tensorflow(quiet)
+    compile_flags += build_cuda.compile_flags() if gpu else []
     shell = [(source, compile_flags) for source in sorted(SHELL.glob("*.cc"))]
     sources = [*shell, *_kernel_sources()]
-    flags = ["-shared", *link_flags]
+    flags = ["-shared", *gpu, *link_flags]
     return _compile_and_link(sources, OPTIMIZED, flags, output or LIBRARY, quiet)
 
 

@@ -40,7 +40,7 @@ def nvcc() -> str | None:
     if "NVCC" in os.environ:
         return shutil.which(os.environ["NVCC"])
     if "CUDA_HOME" in os.environ:
-        return shutil.which(pathlib.Path(os.environ["CUDA_HOME"], "bin", "nvcc"))
+        return shutil.which(os.path.join(os.environ["CUDA_HOME"], "bin", "nvcc"))
     return shutil.which("nvcc")
 
 

@@ -1,9 +1,14 @@
-// The adder operations on the processor: arguments converted and checked, threads lent.
+// The adder operations on the processor and, where built with GOOGLE_CUDA, on GPUs: arguments
+// converted and checked, threads or the stream lent.
 #include "absl/strings/str_cat.h"
 #include "custom_ops/kernels/cpu/adder.h"
 #include "custom_ops/tensorflow/geometry.h"
 #include "tensorflow/core/framework/op_kernel.h"
 #include "tensorflow/core/util/work_sharder.h"
+#if GOOGLE_CUDA
+#include "custom_ops/kernels/cuda/adder_cuda.h"
+#include "unsupported/Eigen/CXX11/Tensor"  // from EIGEN_USE_GPU: eigen_gpu_device()
+#endif
 
 namespace pkkd {
 namespace {
@@ -22,24 +27,76 @@ Sizes SizesOf(const Tensor& tensor) {
   return Sizes(sizes.begin(), sizes.end());
 }
 
-ParallelFor ThreadsOf(OpKernelContext* context) {
-  return [context](int64_t items, int64_t cost, const RangeBody& body) {
-    const auto& workers = *context->device()->tensorflow_cpu_worker_threads();
-    tensorflow::Shard(workers.num_threads, workers.workers, items, cost, body);
-  };
-}
+// Each device: whether its kernels can be used, and the two passes.
+struct Cpu {
+  static absl::Status Check() {
+    if (InstructionSetOverrideIsValid()) return absl::OkStatus();
+    return absl::InvalidArgumentError(absl::StrCat(
+        "PKKD_TF_CPU must be baseline, avx2 or avx512 and an instruction set of this processor. "
+        "Received: PKKD_TF_CPU=", std::getenv("PKKD_TF_CPU")));
+  }
 
-absl::Status CheckInstructionSet() {
-  if (InstructionSetOverrideIsValid()) return absl::OkStatus();
-  return absl::InvalidArgumentError(absl::StrCat(
-      "PKKD_TF_CPU must be baseline, avx2 or avx512 and an instruction set of this processor. "
-      "Received: PKKD_TF_CPU=", std::getenv("PKKD_TF_CPU")));
-}
+  static absl::Status Forward(OpKernelContext* context, const AdderShape& shape, const Tensor& x,
+                              const Tensor& filters, Tensor* y) {
+    AdderForward(shape, TypeOf(x), x.data(), filters.data(), y->data(), ThreadsOf(context));
+    return absl::OkStatus();
+  }
 
+  static absl::Status InputGradient(OpKernelContext* context, const AdderShape& shape,
+                                    Slope slope, const Tensor& x, const Tensor& filters,
+                                    const Tensor& gradient, Tensor* dx) {
+    AdderInputGradient(shape, TypeOf(x), slope, x.data(), filters.data(), gradient.data(),
+                       dx->data(), ThreadsOf(context));
+    return absl::OkStatus();
+  }
+
+ private:
+  static ParallelFor ThreadsOf(OpKernelContext* context) {
+    return [context](int64_t items, int64_t cost, const RangeBody& body) {
+      const auto& workers = *context->device()->tensorflow_cpu_worker_threads();
+      tensorflow::Shard(workers.num_threads, workers.workers, items, cost, body);
+    };
+  }
+};
+
+#if GOOGLE_CUDA
+struct Gpu {
+  static absl::Status Check() { return absl::OkStatus(); }
+
+  static absl::Status Forward(OpKernelContext* context, const AdderShape& shape, const Tensor& x,
+                              const Tensor& filters, Tensor* y) {
+    return StatusOf(pkkd_cuda_adder_forward(&shape, int(TypeOf(x)), x.data(), filters.data(),
+                                            y->data(), StreamOf(context), kAnyTile));
+  }
+
+  static absl::Status InputGradient(OpKernelContext* context, const AdderShape& shape,
+                                    Slope slope, const Tensor& x, const Tensor& filters,
+                                    const Tensor& gradient, Tensor* dx) {
+    return StatusOf(pkkd_cuda_adder_input_gradient(
+        &shape, int(TypeOf(x)), int(slope), x.data(), filters.data(), gradient.data(),
+        dx->data(), StreamOf(context), kAnyTile));
+  }
+
+ private:
+  static constexpr int kAnyTile = -1;
+
+  static void* StreamOf(OpKernelContext* context) {
+    return context->eigen_gpu_device().stream();
+  }
+
+  static absl::Status StatusOf(int error) {
+    if (error == 0) return absl::OkStatus();
+    return absl::InternalError(absl::StrCat("The GPU must accept the kernel. Received: CUDA error ",
+                                            error, ", ", pkkd_cuda_error_text(error)));
+  }
+};
+#endif
+
+template <typename Device>
 class AdderOp : public tensorflow::OpKernel {
  public:
   explicit AdderOp(OpKernelConstruction* context) : OpKernel(context) {
-    OP_REQUIRES_OK(context, CheckInstructionSet());
+    OP_REQUIRES_OK(context, Device::Check());
     OP_REQUIRES_OK(context, attributes_.Read(context));
   }
 
@@ -47,26 +104,30 @@ class AdderOp : public tensorflow::OpKernel {
   Attributes attributes_;
 };
 
-class AdderConv2DOp : public AdderOp {
+template <typename Device>
+class AdderConv2DOp : public AdderOp<Device> {
  public:
-  using AdderOp::AdderOp;
+  using AdderOp<Device>::AdderOp;
 
   void Compute(OpKernelContext* context) override {
     const Tensor& x = context->input(0);
     const Tensor& filters = context->input(1);
     AdderShape shape;
-    OP_REQUIRES_OK(context, MakeAdderShape(attributes_, SizesOf(x), SizesOf(filters), &shape));
+    OP_REQUIRES_OK(context,
+                   MakeAdderShape(this->attributes_, SizesOf(x), SizesOf(filters), &shape));
     Tensor* y = nullptr;
     OP_REQUIRES_OK(context, context->allocate_output(
                                 0, {shape.batch, shape.output_height, shape.output_width,
                                     shape.outputs}, &y));
-    AdderForward(shape, TypeOf(x), x.data(), filters.data(), y->data(), ThreadsOf(context));
+    OP_REQUIRES_OK(context, Device::Forward(context, shape, x, filters, y));
   }
 };
 
-class AdderConv2DInputGradientOp : public AdderOp {
+template <typename Device>
+class AdderConv2DInputGradientOp : public AdderOp<Device> {
  public:
-  explicit AdderConv2DInputGradientOp(OpKernelConstruction* context) : AdderOp(context) {
+  explicit AdderConv2DInputGradientOp(OpKernelConstruction* context)
+      : AdderOp<Device>(context) {
     std::string slope;
     OP_REQUIRES_OK(context, context->GetAttr("input_gradient", &slope));
     slope_ = slope == "sign" ? Slope::kSign : Slope::kClipped;
@@ -77,7 +138,8 @@ class AdderConv2DInputGradientOp : public AdderOp {
     const Tensor& filters = context->input(1);
     const Tensor& gradient = context->input(2);
     AdderShape shape;
-    OP_REQUIRES_OK(context, MakeAdderShape(attributes_, SizesOf(x), SizesOf(filters), &shape));
+    OP_REQUIRES_OK(context,
+                   MakeAdderShape(this->attributes_, SizesOf(x), SizesOf(filters), &shape));
     const Sizes response = {shape.batch, shape.output_height, shape.output_width, shape.outputs};
     OP_REQUIRES(context, SizesOf(gradient) == response,
                 absl::InvalidArgumentError(absl::StrCat(
@@ -85,25 +147,28 @@ class AdderConv2DInputGradientOp : public AdderOp {
                     ToString(SizesOf(gradient)), ", response shape=", ToString(response))));
     Tensor* dx = nullptr;
     OP_REQUIRES_OK(context, context->allocate_output(0, x.shape(), &dx));
-    AdderInputGradient(shape, TypeOf(x), slope_, x.data(), filters.data(), gradient.data(),
-                       dx->data(), ThreadsOf(context));
+    OP_REQUIRES_OK(context,
+                   Device::InputGradient(context, shape, slope_, x, filters, gradient, dx));
   }
 
  private:
   Slope slope_;
 };
 
-#define REGISTER(T)                                                                           \
-  REGISTER_KERNEL_BUILDER(                                                                    \
-      Name("PkkdAdderConv2D").Device(tensorflow::DEVICE_CPU).TypeConstraint<T>("T"),          \
-      AdderConv2DOp);                                                                         \
-  REGISTER_KERNEL_BUILDER(Name("PkkdAdderConv2DInputGradient")                                \
-                              .Device(tensorflow::DEVICE_CPU)                                 \
-                              .TypeConstraint<T>("T"),                                        \
-                          AdderConv2DInputGradientOp)
-REGISTER(float);
-REGISTER(Eigen::half);
-REGISTER(Eigen::bfloat16);
+#define REGISTER(Place, place, T)                                                           \
+  REGISTER_KERNEL_BUILDER(Name("PkkdAdderConv2D").Device(place).TypeConstraint<T>("T"),     \
+                          AdderConv2DOp<Place>);                                            \
+  REGISTER_KERNEL_BUILDER(                                                                  \
+      Name("PkkdAdderConv2DInputGradient").Device(place).TypeConstraint<T>("T"),            \
+      AdderConv2DInputGradientOp<Place>)
+REGISTER(Cpu, tensorflow::DEVICE_CPU, float);
+REGISTER(Cpu, tensorflow::DEVICE_CPU, Eigen::half);
+REGISTER(Cpu, tensorflow::DEVICE_CPU, Eigen::bfloat16);
+#if GOOGLE_CUDA
+REGISTER(Gpu, tensorflow::DEVICE_GPU, float);
+REGISTER(Gpu, tensorflow::DEVICE_GPU, Eigen::half);
+REGISTER(Gpu, tensorflow::DEVICE_GPU, Eigen::bfloat16);
+#endif
 #undef REGISTER
 
 }  // namespace

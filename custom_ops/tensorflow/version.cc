@@ -11,4 +11,13 @@ const char pkkd_tf_built_for[] = "pkkd_tf built for TensorFlow " PKKD_TENSORFLOW
 // Which instruction set the kernels use; see adder.h.
 const char* pkkd_tf_instruction_set() { return pkkd::InstructionSet(); }
 
+// Whether the operations exist on GPUs too.
+int pkkd_tf_has_gpu_kernels() {
+#if GOOGLE_CUDA
+  return 1;
+#else
+  return 0;
+#endif
+}
+
 }  // extern "C"

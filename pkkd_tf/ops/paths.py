@@ -1,7 +1,8 @@
 """Which code computes the adder response: stock TensorFlow operations or the compiled ones.
 
     "reference"   stock TensorFlow operations: every device, XLA, SavedModel without this package
-    "compiled"    the operations of `custom_ops`, processor only; an error where they are missing
+    "compiled"    the operations of `custom_ops`, on the processor, and on GPUs if built with CUDA;
+                  an error where they are missing
     "auto"        compiled where that is possible, else reference after one warning (the default)
 
 The environment variable `PKKD_TF_OPS` sets the start value. A `tf.function`, and so a Keras model
@@ -102,8 +103,8 @@ def _obstacle(dtype: tf.DType) -> str:
         return f"dtype={dtype.name}"
     if control_flow_util.GraphOrParentsInXlaContext(tf.compat.v1.get_default_graph()):
         return "inside of a function that XLA compiles"
-    if tf.config.list_logical_devices("GPU"):
-        return "a GPU in use, for which there is no compiled operation"
+    if tf.config.list_logical_devices("GPU") and not compiled.has_gpu_kernels():
+        return "a GPU in use, for which the operations were not compiled"
     return ""
 
 
