@@ -1,6 +1,6 @@
 """Adder networks in TensorFlow and Keras, trained by progressive kernel based distillation."""
 
-from pkkd_tf import analysis, data, distillation, layers, models, ops, optimizers
+from pkkd_tf import analysis, data, distillation, layers, models, ops, optimizers, quantization
 from pkkd_tf.analysis import count_operations, summary
 from pkkd_tf.distillation import PKKD
 
@@ -14,6 +14,7 @@ __all__ = [
     "models",
     "ops",
     "optimizers",
+    "quantization",
     "summary",
 ]
 __version__ = "0.1.0"

@@ -3,6 +3,7 @@
 from pkkd_tf.quantization.batch_norm import reestimate_batch_norm
 from pkkd_tf.quantization.calibration import best_range, tensor_range
 from pkkd_tf.quantization.fake_quantize import fake_quantize, quantize_filters, quantize_weights
+from pkkd_tf.quantization.integer import adder_conv2d_int8
 from pkkd_tf.quantization.layers import (
     FakeQuantize,
     QuantizedAdderConv2D,
@@ -27,6 +28,7 @@ __all__ = [
     "QuantizedConv2D",
     "QuantizedDense",
     "SharedRange",
+    "adder_conv2d_int8",
     "best_range",
     "fake_quantize",
     "group_filters",

@@ -5,7 +5,6 @@ from typing import Any
 
 import keras
 import numpy as np
-from sklearn.cluster import KMeans
 
 from pkkd_tf.layers import AdderConv2D, AdderDepthwiseConv2D
 from pkkd_tf.quantization import calibration
@@ -195,6 +194,8 @@ def group_filters(filters: np.ndarray, count: int) -> list[int]:
         >>> group_filters(np.array([[[[1.0, 5.0, 1.1, 5.2]]]]), 2)
         [0, 1, 0, 1]
     """
+    from sklearn.cluster import KMeans  # a second of importing, for this alone
+
     extents = np.abs(filters).max((0, 1, 2))[:, None]
     count = min(count, len(np.unique(extents)))
     if count == 1:

@@ -14,7 +14,7 @@ OPERATIONS = 1 << 28  # |x - f| a layer, for its mean errors
 
 
 def quantize_adder(
-    graph: Graph, operator: Any, scales: dict[int, Scale], sample: np.ndarray
+    graph: Graph, operator: Any, scales: dict[int, Scale], sample: np.ndarray | None
 ) -> None:
     """Rewrites a float operator AdderConv2D as the int8 one of `pkkd_tf.quantization.integer`.
 
@@ -27,17 +27,18 @@ def quantize_adder(
         graph: the network.
         operator: the operator, float tensors still.
         scales: of its tensors.
-        sample: its input on calibration images, float32.
+        sample: its input on calibration images, float32; None: mean errors are not corrected.
 
     Raises:
         ExportError: a batch normalization is so steep that no integers hold it.
     """
     layer, x = AdderLayer(graph, operator), scales[operator.inputs[0]]
     y = scales[operator.outputs[0]]
-    sample = layer.images(sample, OPERATIONS)
-    difference = layer.response(sample) - layer.response(sample, x)
-    correction = difference.mean((0, 1, 2), dtype=np.float64)
-    correction -= layer.cut_off(x)
+    correction = -layer.cut_off(x)
+    if sample is not None:
+        sample = layer.images(sample, OPERATIONS)
+        difference = layer.response(sample) - layer.response(sample, x)
+        correction += difference.mean((0, 1, 2), dtype=np.float64)
     multiplier = -layer.scale * x.step / y.step
     bias = (correction * layer.scale + layer.offset) / y.step + y.zero
     residual = 0.0

@@ -38,7 +38,8 @@ def quantize(
         bits: 2 to 8. With less than 8, what adder layers read, and their filters, take only
             `2**bits` of the 256 values: the accuracy of such a network, not its speed.
         ranges: (filters, low, high) of adder layers whose range is known already, as after a
-            fine-tuning in rounded numbers; that of the others is searched.
+            fine-tuning in rounded numbers; that of the others is searched. Batch normalization then
+            knows the mean errors of rounding, and they are not corrected again.
 
     Returns:
         Bytes of the int8 file.
@@ -56,7 +57,8 @@ def quantize(
     chosen = scales.choose(graph, observed, bits, ranges)
     for operator in list(graph.operators):
         if graph.name(operator) == CUSTOM_OPERATOR:
-            quantize_adder(graph, operator, chosen, observed.samples[int(operator.inputs[0])])
+            sample = None if ranges else observed.samples[int(operator.inputs[0])]
+            quantize_adder(graph, operator, chosen, sample)
         elif graph.name(operator) not in SHAPES:
             builtin.quantize_builtin(graph, operator, chosen)
     for tensor, scale in chosen.items():
