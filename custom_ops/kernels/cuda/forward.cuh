@@ -13,7 +13,7 @@ namespace pkkd {
 template <typename T, typename Tile>
 struct FloatSums {
   static constexpr int kDepth = 8;
-  static constexpr int kBlocks = Tile::kColumns == 8 ? 3 : Tile::kPixels == 256 ? 4 : 6;  // at once
+  static constexpr int kBlocks = Tile::kColumns == 8 ? 3 : Tile::kPixels == 256 ? 4 : 5;  // at once
   using PixelCell = float;
   using FilterCell = float;
   static __device__ __forceinline__ float Pixel(T value, int) { return ToFloat32(value); }
