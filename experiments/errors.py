@@ -2,6 +2,7 @@
 
 import os
 import sys
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -12,6 +13,7 @@ EXIT_ERROR = 1
 # shell reports of a process that SIGTERM ended, 138 is left to users for errors worth a retry.
 EXIT_TERMINATED = 143
 EXIT_WORKER_LOST = 138
+LINGER_SECONDS = 5
 
 
 class RunError(Exception):
@@ -57,5 +59,7 @@ def _leave(code: int) -> None:
     sys.stdout.flush()
     sys.stderr.flush()
     if "TF_CONFIG" in os.environ:
+        if code != EXIT_WORKER_LOST:
+            time.sleep(LINGER_SECONDS)  # another one may still fetch its part of the last sum
         os._exit(code)  # a worker; TensorFlow's way out waits until it has missed the others
     sys.exit(code)

@@ -145,7 +145,8 @@ class Workers:
 
     def lost(self, error: tf.errors.OpError) -> WorkerLost:
         """What to say when TensorFlow can not reach another worker."""
-        reason = str(error).splitlines()[0][:300]
+        lines = str(error).splitlines()
+        reason = next((line for line in lines if "abort" in line), lines[0])[:300]
         return WorkerLost(
             "All workers must run to the end; one is gone, so this one stops. Start all of them "
             f"again with --resume. Received: worker {self.index} of {self.count}: {reason}"
