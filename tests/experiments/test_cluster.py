@@ -13,7 +13,8 @@ GOOD = {"cluster": {"worker": ["a:1", "b:2"]}, "task": {"type": "worker", "index
 @pytest.fixture(autouse=True)
 def clean(monkeypatch):
     for name in ("TF_CONFIG", "SLURM_PROCID", "SLURMD_NODENAME", "TPU_NAME"):
-        monkeypatch.delenv(name, raising=False)
+        monkeypatch.setenv(name, "")  # so that what the code sets is taken back too
+        monkeypatch.delenv(name)
 
 
 def test_a_cluster_is_read(monkeypatch):
