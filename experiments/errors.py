@@ -36,7 +36,15 @@ def run(main: Callable[[], Any]) -> None:
             raise app.UsageError(f"Arguments must be flags. Received: {argv[1:]}")
         _leave(exit_code(main))
 
-    app.run(guarded)
+    app.run(guarded, flags_parser=_parse)
+
+
+def _parse(argv: list[str]) -> list[str]:
+    try:
+        return app.parse_flags_with_usage(argv)
+    except UnicodeDecodeError as error:
+        print(f"error: A --flagfile must be text. Received: {argv[1:]}, {error}", file=sys.stderr)
+        sys.exit(EXIT_ERROR)
 
 
 def exit_code(main: Callable[[], Any]) -> int:

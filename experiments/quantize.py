@@ -9,7 +9,6 @@ network also learns from that one's logits; the float network itself serves. --e
 fine-tuning. First convolution and classifier keep 8 bits.
 """
 
-import os
 import sys
 import time
 from pathlib import Path
@@ -20,7 +19,7 @@ import numpy as np
 from absl import flags as absl_flags
 
 import pkkd_tf
-from experiments import errors, flags, report, results
+from experiments import errors, flags, networks, report, results
 from experiments.errors import RunError
 from pkkd_tf import quantization
 
@@ -44,8 +43,8 @@ def run(options: dict[str, Any]) -> dict[str, Any]:
     if (folder / "quantized.keras").exists():
         raise RunError(f"--output must not hold quantized.keras already. Received: output={folder}")
     keras.utils.set_random_seed(options["seed"])
-    network = _load(options["model"], "--model")
-    teacher = _load(options["teacher"], "--teacher") if options["teacher"] else None
+    network = networks.load(options["model"], "--model")
+    teacher = networks.load(options["teacher"], "--teacher") if options["teacher"] else None
     data = _data(options)
     steps: list[dict[str, Any]] = []
     began = time.monotonic()
@@ -122,12 +121,6 @@ def _write(
     report.write(folder, summary)
     print(f"report: {folder / 'report.md'}")
     return summary
-
-
-def _load(path: str, flag: str) -> keras.Model:
-    if not os.path.isfile(path):
-        raise RunError(f"{flag} must name a .keras file. Received: {flag[2:]}={path}")
-    return keras.models.load_model(path, compile=False)
 
 
 def _data(options: dict[str, Any]) -> Any:

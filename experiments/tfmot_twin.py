@@ -24,7 +24,7 @@ import tensorflow as tf
 from absl import flags as absl_flags
 
 import pkkd_tf
-from experiments import atomic, errors, flags
+from experiments import atomic, errors, flags, networks
 from experiments.errors import RunError
 from export.tflite.interpreters import Network
 from export.tflite.responses import portable
@@ -215,7 +215,7 @@ def run(options: dict[str, Any]) -> None:
             "--model must name a .keras file and --output a new file. "
             f"Received: model={options['model']}, output={output}"
         )
-    network = keras.models.load_model(options["model"], compile=False)
+    network = networks.load(options["model"], "--model")
     data = pkkd_tf.data.load(options["dataset"], options["data_dir"], seed=options["seed"])
     copy = twin(network)
     _check(network, copy, data.sample(16))

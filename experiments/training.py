@@ -2,7 +2,6 @@
 
 import functools
 import importlib.util
-import os
 import time
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,7 @@ from typing import Any
 import keras
 
 import pkkd_tf
-from experiments import devices, results
+from experiments import devices, networks, results
 from experiments.callbacks import History, StateSaver, StopOnNaN
 from experiments.checkpoints import Checkpoints, Position
 from experiments.errors import RunError
@@ -146,9 +145,7 @@ def make_model(data: Any, steps: int, options: dict[str, Any]) -> PKKD:
 def _teacher(options: dict[str, Any], network: Any) -> keras.Model:
     if not options["teacher"]:
         return network("convolution", "teacher")
-    if not os.path.isfile(options["teacher"]):
-        raise RunError(f"--teacher must name a .keras file. Received: teacher={options['teacher']}")
-    return keras.models.load_model(options["teacher"], compile=False)
+    return networks.load(options["teacher"], "--teacher")
 
 
 def _matching(options: dict[str, Any]) -> FeatureMatching:

@@ -2,7 +2,6 @@
 
 import os
 import sys
-import zipfile
 from collections.abc import Callable
 from typing import Any
 
@@ -31,7 +30,15 @@ def run(main: Callable[[], Any]) -> None:
             print(f"error: {error}", file=sys.stderr)
             sys.exit(EXIT_ERROR)
 
-    app.run(guarded)
+    app.run(guarded, flags_parser=_parse)
+
+
+def _parse(argv: list[str]) -> list[str]:
+    try:
+        return app.parse_flags_with_usage(argv)
+    except UnicodeDecodeError as error:
+        print(f"error: A --flagfile must be text. Received: {argv[1:]}, {error}", file=sys.stderr)
+        sys.exit(EXIT_ERROR)
 
 
 def load_network(path: str | os.PathLike, flag: str = "--model") -> keras.Model:
@@ -55,9 +62,10 @@ def load_network(path: str | os.PathLike, flag: str = "--model") -> keras.Model:
     if not os.path.isfile(path) or not str(path).endswith(".keras"):
         raise ExportError(f"{flag} must be an existing .keras file. Received: '{path}'")
     try:
-        model = keras.models.load_model(path, compile=False)
-    except (ValueError, TypeError, KeyError, OSError, zipfile.BadZipFile) as error:
-        reason = str(error).strip().splitlines() or [type(error).__name__]
+        model = keras.models.load_model(path, compile=False, safe_mode=True)
+    except Exception as error:  # of any class: nothing checks a damaged file's values before use
+        text = str(error).split("Exception encountered: ")[-1]
+        reason = text.strip().splitlines() or [type(error).__name__]
         raise ExportError(
             f"{flag} must be a network that Keras saved whole. Received: '{path}', {reason[0]}"
         ) from error
