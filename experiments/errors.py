@@ -1,6 +1,7 @@
 """Errors that end a program with one clear sentence instead of a traceback."""
 
 import os
+import re
 import sys
 import time
 from collections.abc import Callable
@@ -60,7 +61,33 @@ def exit_code(main: Callable[[], Any]) -> int:
     except (RunError, ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return EXIT_ERROR
+    except Exception as error:
+        sentence = _about_data(error)
+        if not sentence:
+            raise
+        print(f"error: {sentence}", file=sys.stderr)
+        return EXIT_ERROR
     return 0
+
+
+def _about_data(error: Exception) -> str:
+    """What a data pipeline says of a damaged file, out of TensorFlow's words; else nothing.
+
+    By the names of the classes, since not every program needs TensorFlow.
+    """
+    name, text = type(error).__name__, str(error)
+    if name == "InvalidArgumentError" and (
+        found := re.search("ValueError: (.*Received: .*)", text)
+    ):
+        return found.group(1)
+    if name == "DataLossError" and (
+        found := re.search("((corrupted|truncated) record at .*)", text)
+    ):
+        return (
+            "Every TFRecord file must be as it was written; prepare the data set again. "
+            f"Received: {found.group(1)}"
+        )
+    return ""
 
 
 def _leave(code: int) -> None:

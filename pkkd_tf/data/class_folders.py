@@ -1,7 +1,8 @@
 """Finds images in class folders: ROOT/{train,val}/CLASS/IMAGE."""
 
+import errno
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -23,7 +24,7 @@ def find_class_folders(
     """Lists the images below ROOT/train and ROOT/val.
 
     The classes are the sorted names of the folders. Files that do not end in .jpg, .jpeg or .png
-    (upper or lower case) and names that begin with a dot are ignored.
+    (upper or lower case), names that begin with a dot, and links that lead nowhere are ignored.
 
     Args:
         root: folder that holds `train` and `val`.
@@ -49,7 +50,7 @@ def _class_names(root: Path, split: str) -> tuple[str, ...]:
             "An image folder must hold train/CLASS/*.jpg and val/CLASS/*.jpg. "
             f"Received: data_dir='{root}' without a folder '{split}'"
         )
-    return tuple(sorted(e.name for e in os.scandir(folder) if e.is_dir() and _visible(e)))
+    return tuple(sorted(e.name for e in os.scandir(folder) if _visible(e) and _is(e.is_dir)))
 
 
 def _check_classes(
@@ -96,7 +97,17 @@ def _list_images(folder: Path, class_names: tuple[str, ...]) -> ImageFiles:
 
 
 def _is_image(entry: os.DirEntry) -> bool:
-    return entry.name.lower().endswith(SUFFIXES) and entry.is_file() and _visible(entry)
+    return entry.name.lower().endswith(SUFFIXES) and _visible(entry) and _is(entry.is_file)
+
+
+def _is(kind: Callable[[], bool]) -> bool:
+    """A link that leads to itself is nothing, as one that leads nowhere is."""
+    try:
+        return kind()
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            return False
+        raise
 
 
 def _visible(entry: os.DirEntry) -> bool:

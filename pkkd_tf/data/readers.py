@@ -2,7 +2,7 @@
 
 import os
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -81,6 +81,20 @@ def prepared_folder(root: Path, name: str) -> Path | None:
     return max(found, key=_version, default=None)
 
 
+def open_prepared(folder: Path) -> Any:
+    """The builder of a folder NAME/VERSION; ValueError if its description is damaged."""
+    import tensorflow_datasets as tfds
+
+    try:
+        return tfds.builder_from_directory(folder)
+    except Exception as error:  # of several libraries
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise ValueError(
+            "A prepared tensorflow-datasets folder must hold dataset_info.json and features.json "
+            f"as they were written. Received: {folder}, {reason}"
+        ) from error
+
+
 def _version(folder: Path) -> list[int]:
     return [int(number) for number in folder.name.split(".") if number.isdigit()]
 
@@ -103,7 +117,20 @@ def _read_npy(folder: Path, split: str, num_classes: int) -> tuple[np.ndarray, n
                 "A CIFAR folder must hold {train,test}_{images,labels}.npy. "
                 f"Received: folder='{folder}' without {path.name}"
             )
-    return _checked(np.load(paths[0]), np.load(paths[1]), num_classes, paths[0])
+    return _checked(_load(paths[0]), _load(paths[1]), num_classes, paths[0])
+
+
+def _load(path: Path) -> np.ndarray:
+    try:
+        array = np.load(path)  # pickled objects, which run code, are refused
+    except (ValueError, EOFError) as error:
+        raise ValueError(
+            f"A CIFAR file must be what numpy.save wrote. Received: {path}, {error}"
+        ) from error
+    if not isinstance(array, np.ndarray) or array.dtype.kind not in "iuf":
+        kind = getattr(array, "dtype", type(array).__name__)
+        raise ValueError(f"A CIFAR file must hold one array of numbers. Received: {path}, {kind}")
+    return array
 
 
 def _checked(
@@ -128,7 +155,7 @@ def _checked(
 def _read_prepared(folder: Path) -> Arrays:
     import tensorflow_datasets as tfds
 
-    builder = tfds.builder_from_directory(folder)
+    builder = open_prepared(folder)
     names = tuple(builder.info.features["label"].names)
 
     def read(split: str) -> tuple[np.ndarray, np.ndarray]:

@@ -9,6 +9,7 @@ import tensorflow as tf
 from pkkd_tf.data.dataset import Shard, Span, check_limit
 from pkkd_tf.data.photos import PhotoDataset
 from pkkd_tf.data.randomness import augmentation_key, fixed_permutation, fold, order_key
+from pkkd_tf.data.readers import open_prepared
 
 SHUFFLE_BLOCK = 8192
 
@@ -32,7 +33,7 @@ class RecordsDataset(PhotoDataset):
     def __init__(self, folder: Path, limit_train: int | None, seed: int, **kwargs: Any) -> None:
         import tensorflow_datasets as tfds
 
-        info = tfds.builder_from_directory(folder).info
+        info = open_prepared(folder).info
         train, test = info.splits["train"], info.splits["validation"]
         if limit_train is not None:
             check_limit(limit_train, train.num_examples)
