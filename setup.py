@@ -12,6 +12,7 @@ from setuptools.command.build_ext import build_ext
 
 ROOT = Path(__file__).resolve().parent
 TENSORFLOW = ">=2.21,<2.22"
+TFMOT = ["tensorflow-model-optimization>=0.8.1,<0.9", "tf-keras>=2.21,<2.22"]
 COMPILER = shutil.which(shlex.split(os.environ.get("CXX", "g++"))[0])
 
 
@@ -80,7 +81,7 @@ setup(
     ],
     extras_require={
         "gpu": [f"tensorflow[and-cuda]{TENSORFLOW}"],
-        "tfmot": ["tensorflow-model-optimization>=0.8.1,<0.9", "tf-keras>=2.21,<2.22"],
+        "tfmot": TFMOT,
         "dev": [
             "pytest>=8",
             "pytest-xdist>=3.6",
@@ -89,6 +90,7 @@ setup(
             "mypy>=1.15",
             "pillow",
             "ai-edge-litert>=2.3,<2.4",
+            *TFMOT,
         ],
     },
 )

@@ -51,9 +51,14 @@ def peak(call: Callable[..., tf.Tensor], small: list[list[int]], shapes: list[li
 def _peak(call: Callable[..., tf.Tensor], small: list[list[int]], shapes: list[list[int]]) -> int:
     call(*map(tf.ones, small))
     arguments = [tf.ones(shape) for shape in shapes]
+    return growth(lambda: call(*arguments))
+
+
+def growth(call: Callable[[], tf.Tensor]) -> int:
+    """Bytes of the resident peak during `call` above what was resident before it (Linux)."""
     before = _resident("VmRSS")
     pathlib.Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew
-    call(*arguments)
+    call()
     return _resident("VmHWM") - before
 
 

@@ -16,11 +16,13 @@ MACHINE = {
 }
 
 
-def test_table_states_milliseconds_rate_and_ratio():
-    text = training_step.table(MACHINE, {training_step.TWIN: 0.5, "student": 1.0}, 128)
+def test_table_states_milliseconds_rate_memory_and_ratios():
+    seconds = {training_step.TWIN: 0.5, "student": 1.0}
+    peaks = {training_step.TWIN: [2**28, 2**27], "student": [2**28, 3 * 2**27]}
+    text = training_step.table(MACHINE, seconds, peaks, 128)
     assert "a processor, 2 threads" in text and "batch 128" in text
-    assert "| convolutional twin | 500 | 256 | 1.00 |" in text
-    assert "| student | 1000 | 128 | 2.00 |" in text
+    assert "| convolutional twin | 500 | 256 | 1.00 | 256 | 1.00 |" in text
+    assert "| student | 1000 | 128 | 2.00 | 384 | 1.50 |" in text
 
 
 @pytest.mark.slow
@@ -29,4 +31,5 @@ def test_command_measures_every_step(tmp_path, monkeypatch, capsys):
     training_step.main()
     record = json.loads((tmp_path / "cpu.json").read_text())
     assert len(record["seconds"]) == 4 and all(s > 0 for s in record["seconds"].values())
+    assert all(len(b) == 2 and min(b) > 2**20 for b in record["bytes"].values())
     assert (tmp_path / "cpu.md").read_text() in capsys.readouterr().out

@@ -1,5 +1,8 @@
 """int8 end to end: integers that equal the reference's, small errors, clear refusals."""
 
+import pathlib
+import re
+import shutil
 import subprocess
 import sys
 
@@ -18,6 +21,7 @@ from pkkd_tf.quantization import quantize_model, reestimate_batch_norm
 from tests import delegate_library
 from tests.networks import calibrated, images, sequential
 
+README = pathlib.Path(__file__).parents[2] / "README.md"
 FLOAT_OUTPUTS = 0.06  # of their root mean square, what rounding may change
 
 
@@ -253,3 +257,16 @@ def test_command(network, tmp_path):
     data = (tmp_path / "x.tflite").read_bytes()
     assert len(data) < 0.4 * len(convert(network, "custom_op"))
     assert_equals_reference(data, images(network, 2))
+
+
+def test_the_lines_for_a_device(data, tmp_path):
+    """The README's, isolated from this package, with one file of it."""
+    lines = re.search(r"```python\n(import numpy.*?)```", README.read_text(), re.DOTALL)[1]
+    (tmp_path / "student_int8.tflite").write_bytes(data)
+    shutil.copy(delegate_library.path(), tmp_path / "libadder_delegate.so")
+    command = [sys.executable, "-I", "-c", lines]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    zeros = np.zeros((1, 8, 8, 1), np.float32)
+    expected = int8.IntegerNetwork(data)(integers(data, zeros)).argmax()
+    assert int(done.stdout.split()[-1]) == expected
