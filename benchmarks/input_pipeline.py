@@ -49,7 +49,7 @@ def write_photos(folder: pathlib.Path, count: int = PHOTOS) -> None:
             path = folder / split / f"class{i % CLASSES}" / f"{i}.jpg"
             path.parent.mkdir(parents=True, exist_ok=True)
             crop = photo[top : top + HEIGHT, left : left + WIDTH]
-            path.write_bytes(tf.io.encode_jpeg(crop, quality=90).numpy())
+            path.write_bytes(tf.io.encode_jpeg(crop, quality=97).numpy())
 
 
 def write_records(folder: pathlib.Path, source: pathlib.Path, count: int) -> None:

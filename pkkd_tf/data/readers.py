@@ -82,17 +82,24 @@ def prepared_folder(root: Path, name: str) -> Path | None:
 
 
 def open_prepared(folder: Path) -> Any:
-    """The builder of a folder NAME/VERSION; ValueError if its description is damaged."""
+    """The builder of a folder NAME/VERSION; ValueError if damaged, or of another file format."""
     import tensorflow_datasets as tfds
 
     try:
-        return tfds.builder_from_directory(folder)
+        builder = tfds.builder_from_directory(folder)
     except Exception as error:  # of several libraries
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise ValueError(
             "A prepared tensorflow-datasets folder must hold dataset_info.json and features.json "
             f"as they were written. Received: {folder}, {reason}"
         ) from error
+    file_format = builder.info.file_format
+    if file_format != tfds.core.FileFormat.TFRECORD:
+        raise ValueError(
+            "A prepared tensorflow-datasets folder must hold TFRecord files; prepare it with "
+            f"`--file_format=tfrecord`. Received: {folder}, file_format={file_format.value!r}"
+        )
+    return builder
 
 
 def _version(folder: Path) -> list[int]:

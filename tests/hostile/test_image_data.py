@@ -81,7 +81,7 @@ def test_thousands_of_files(tmp_path):
     np.testing.assert_array_equal(np.bincount(train.labels), [2000] * 3)
 
 
-def write_records(folder):
+def write_records(folder, file_format="tfrecord"):
     """Ten examples as tensorflow-datasets prepares ImageNet; returns the training file."""
 
     def examples(split):
@@ -101,8 +101,9 @@ def write_records(folder):
         data_dir=folder,
         split_datasets={split: examples(split) for split in ("train", "validation")},
         features=tfds.features.FeaturesDict(features),
+        file_format=file_format,
     )
-    (file,) = (folder / "imagenet2012").glob("*/*-train.tfrecord*")
+    (file,) = (folder / "imagenet2012").glob(f"*/*-train.{file_format}*")
     return file
 
 
@@ -132,6 +133,12 @@ def test_a_damaged_description_of_records_is_a_sentence(tmp_path, capsys, name):
     text = capsys.readouterr().err
     assert text.startswith("error: A prepared tensorflow-datasets folder must hold dataset_info")
     assert f"Received: {file.parent}, " in text and text.count("\n") == 1
+
+
+def test_another_file_format_is_named(tmp_path):
+    write_records(tmp_path, "array_record")
+    with pytest.raises(ValueError, match="must hold TFRecord files.*file_format='array_record'"):
+        train(tmp_path)
 
 
 ARRAYS = {
