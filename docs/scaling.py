@@ -1,7 +1,7 @@
 """What training ResNet-50 by PKKD costs: `python docs/scaling.py [--conv fp32 ...]`.
 
-Prints the tables of scaling.md. Put in your own numbers: the kernels' rates are the constants below,
-the rest are options.
+Prints the tables of scaling.md. Put in your own numbers: the kernels' rates are the constants
+below, the rest are options.
 """
 
 import argparse

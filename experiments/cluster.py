@@ -32,7 +32,7 @@ def describe() -> dict:
     try:
         config = json.loads(text)
         _check(config)
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
+    except (ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
         reason = f"{type(error).__name__}: {error}"
         raise RunError(
             f"TF_CONFIG must be JSON such as {EXAMPLE}. Received: {reason}, in TF_CONFIG={text!r}"
