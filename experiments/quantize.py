@@ -59,8 +59,7 @@ def run(options: dict[str, Any]) -> dict[str, Any]:
     grouped = options["bits"], options["scale_groups"], options["train_ranges"]
     quantized = quantization.quantize_model(network, sample, *grouped)
     measure(STEPS[1], quantized)
-    sample = data.sample(min(options["norm_images"], data.num_train))
-    quantization.reestimate_batch_norm(quantized, sample)
+    quantization.reestimate_batch_norm(quantized, _augmented(data, options))
     measure(STEPS[2], quantized)
     if options["epochs"]:
         _fine_tune(quantized, teacher, data, options)
@@ -75,6 +74,13 @@ def accuracy(model: keras.Model, data: Any, batch_size: int) -> float:
         for images, labels in data.test(batch_size)
     ]
     return float(np.concatenate(hits).mean())
+
+
+def _augmented(data: Any, options: dict[str, Any]) -> np.ndarray:
+    """Images as in the training: statistics of plain ones are others (`reestimate_batch_norm`)."""
+    batch = min(options["batch_size"], options["norm_images"], data.num_train)
+    count = min(options["norm_images"], data.num_train) // batch
+    return np.concatenate([images.numpy() for images, _ in data.train(batch).take(count)])
 
 
 def _fine_tune(model: keras.Model, teacher: Any, data: Any, options: dict[str, Any]) -> None:
