@@ -10,13 +10,13 @@ import keras
 import numpy as np
 import numpy_adder
 import tensorflow as tf
-from conftest import PATHS
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from pkkd_tf.layers import AdderConv2D
-from pkkd_tf.ops import adder_conv2d, paths
+from pkkd_tf.ops import adder_conv2d, compiled, paths
 
+PATHS = ["reference", *(["compiled"] if compiled.is_available() else [])]
 LONG = os.environ.get("HYPOTHESIS_PROFILE") == "long"
 PROFILE = {
     "derandomize": not LONG,
