@@ -105,12 +105,10 @@ def _wait(processes: list[subprocess.Popen]) -> int:
 
 def _stop(processes: list[subprocess.Popen], index: int, code: int) -> int:
     others = [number for number, process in enumerate(processes) if process.poll() is None]
-    if others:
-        print(
-            f"launch: worker {index} ended with exit code {code}; stopping {others}",
-            file=sys.stderr,
-            flush=True,
-        )
+    stopping = f"; stopping {others}" if others else ""  # they may have stopped of themselves
+    print(
+        f"launch: worker {index} ended with exit code {code}{stopping}", file=sys.stderr, flush=True
+    )
     _signal(processes, signal.SIGTERM)
     deadline = time.monotonic() + GRACE_SECONDS
     for process in processes:
