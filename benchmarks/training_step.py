@@ -29,11 +29,12 @@ from benchmarks.report import describe
 from pkkd_tf.ops import compiled
 
 TWIN = "convolutional twin"
-STEPS = {  # method, kind of the student, path
-    TWIN: ("plain", "convolution", "auto"),
-    "plain adder student, compiled": ("plain", "adder", "compiled"),
-    "plain adder student, reference": ("plain", "adder", "reference"),
-    "PKKD, compiled": ("pkkd", "adder", "compiled"),
+STEPS = {  # method, kind of the student, path, whether activations are computed again
+    TWIN: ("plain", "convolution", "auto", False),
+    "plain adder student, compiled": ("plain", "adder", "compiled", False),
+    "plain adder student, compiled, recomputed": ("plain", "adder", "compiled", True),
+    "plain adder student, reference": ("plain", "adder", "reference", False),
+    "PKKD, compiled": ("pkkd", "adder", "compiled", False),
 }
 REPETITIONS = 2
 
@@ -53,18 +54,20 @@ def peaks(batch: int) -> dict[str, list[int]]:
     return measured
 
 
-def _peak(batch: int, kind: tuple[str, str, str]) -> int:
+def _peak(batch: int, kind: tuple[str, str, str, bool]) -> int:
     return measure.growth(_step(batch, *kind))
 
 
-def _step(batch: int, method: str, kind: str, path: str) -> Callable[[], tf.Tensor]:
+def _step(
+    batch: int, method: str, kind: str, path: str, recompute: bool
+) -> Callable[[], tf.Tensor]:
     images = tf.random.normal([batch, 32, 32, 3])
     data = images, tf.random.uniform([batch], maxval=10, dtype=tf.int32)
     student = pkkd_tf.models.build("resnet20", kind)
     teacher = pkkd_tf.models.build("resnet20", "convolution") if method == "pkkd" else None
     ends = pkkd_tf.models.block_ends(student) if teacher is not None else None
     model = pkkd_tf.PKKD(student, teacher, method, beta=0.01, matched_layers=ends, monitor_every=0)
-    model.compile(pkkd_tf.optimizers.AdderSGD(0.1, weight_decay=5e-4))
+    model.compile(pkkd_tf.optimizers.AdderSGD(0.1, weight_decay=5e-4), recompute=recompute)
     graph = tf.function(lambda: model.train_step(data)["loss"])
     with pkkd_tf.ops.use_path(path):
         graph.get_concrete_function()  # the path is chosen when it is traced
