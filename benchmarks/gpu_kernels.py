@@ -19,7 +19,6 @@ Not yet run on a GPU.
 
 import argparse
 import ctypes
-import dataclasses
 import json
 import math
 import pathlib
@@ -31,6 +30,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks import gpu_library, gpu_reference
+from benchmarks.shapes import Layer
 
 LIBRARY = pathlib.Path(__file__).parents[1] / "custom_ops" / "kernels" / "_pkkd_cuda.so"
 LIMITS = {  # Tera-op/s
@@ -44,77 +44,55 @@ FLUSH_BYTES = 256 * 2**20
 WARM_UP = 3
 
 
-@dataclasses.dataclass(frozen=True)
-class Layer:
-    """Square images of `size` pixels, a square window of `kernel`, padded by `kernel // 2`."""
-
-    network: str
-    size: int
-    inputs: int
-    outputs: int
-    kernel: int
-    stride: int = 1
-
-    @property
-    def name(self) -> str:
-        """As in `32x32, 16 -> 16, 3x3`."""
-        stride = f"/{self.stride}" if self.stride > 1 else ""
-        window = f"{self.kernel}x{self.kernel}{stride}"
-        return f"{self.size}x{self.size}, {self.inputs} -> {self.outputs}, {window}"
-
-    def sizes(self, batch: int) -> list[int]:
-        """The fields of AdderShape."""
-        pad = self.kernel // 2
-        output = (self.size + 2 * pad - self.kernel) // self.stride + 1
-        image = [batch, self.size, self.size, self.inputs]
-        window = [self.kernel, self.kernel, self.outputs, 1, self.stride, self.stride, 1, 1]
-        return [*image, *window, pad, pad, output, output]
-
-    def operations(self, batch: int) -> int:
-        """Terms |x - f| of the forward pass."""
-        output = self.sizes(batch)[-1]
-        return batch * output**2 * self.outputs * self.kernel**2 * self.inputs
+def adder_shape(layer: Layer) -> list[int]:
+    """The fields of AdderShape."""
+    images, (kernel, *_), (*_, rows, columns, outputs) = layer.shapes
+    window = [kernel, kernel, outputs, 1, layer.stride, layer.stride, 1, 1]
+    return [*images, *window, layer.pad, layer.pad, rows, columns]
 
 
-def layers() -> list[Layer]:
-    """Every shape of an adder layer in the two networks, once."""
+def layers(batch: int | None = None) -> list[Layer]:
+    """Every shape of an adder layer in the two networks, once; of `BATCHES` images, or `batch`."""
     found = []
+
+    def add(network: str, *shape: int) -> None:
+        found.append(Layer(network, batch or BATCHES[network], *shape))
+
     for width, size in ((16, 32), (32, 16), (64, 8)):
         if width > 16:
-            found += [Layer("ResNet-20", 2 * size, width // 2, width, k, 2) for k in (3, 1)]
-        found.append(Layer("ResNet-20", size, width, width, 3))
+            add("ResNet-20", 2 * size, width // 2, width, 3, 2)
+            add("ResNet-20", 2 * size, width // 2, width, 1, 2)
+        add("ResNet-20", size, width, width, 3)
     inputs = 64
     for width, size in ((64, 56), (128, 28), (256, 14), (512, 7)):
         stride = 1 if width == 64 else 2
         before = size * stride
-        found += [
-            Layer("ResNet-50", before, inputs, width, 1),
-            Layer("ResNet-50", before, width, width, 3, stride),
-            Layer("ResNet-50", size, width, 4 * width, 1),
-            Layer("ResNet-50", before, inputs, 4 * width, 1, stride),
-            Layer("ResNet-50", size, 4 * width, width, 1),
-            Layer("ResNet-50", size, width, width, 3),
-        ]
+        add("ResNet-50", before, inputs, width, 1)
+        add("ResNet-50", before, width, width, 3, stride)
+        add("ResNet-50", size, width, 4 * width, 1)
+        add("ResNet-50", before, inputs, 4 * width, 1, stride)
+        add("ResNet-50", size, 4 * width, width, 1)
+        add("ResNet-50", size, width, width, 3)
         inputs = 4 * width
     return list(dict.fromkeys(found))
 
 
 def measure(
-    gpu: gpu_library.Gpu, layer: Layer, batch: int, repeats: int, every_tile: bool
+    gpu: gpu_library.Gpu, layer: Layer, repeats: int, every_tile: bool
 ) -> Iterator[dict[str, Any]]:
     """A row for each pass and type."""
-    rng = np.random.default_rng(0)
+    rng, shape = np.random.default_rng(0), adder_shape(layer)
     for (name, dtype), limit in LIMITS.items():
-        call = gpu_library.Call(gpu, name, layer.sizes(batch), dtype, rng)
+        call = gpu_library.Call(gpu, name, shape, dtype, rng)
         result, again = call.result(), call.result()
-        expected = gpu_reference.sample(name, layer.sizes(batch), *call.arrays, rng)
+        expected = gpu_reference.sample(name, shape, *call.arrays, rng)
         error = _error(result, expected)
         seconds = _median(gpu, call, -1, repeats)
-        rate = layer.operations(batch) / seconds / 1e12
+        rate = layer.operations / seconds / 1e12
         row = {
             "network": layer.network,
             "layer": layer.name,
-            "batch": batch,
+            "batch": layer.batch,
             "pass": name,
             "type": dtype,
             "milliseconds": seconds * 1e3,
@@ -142,7 +120,7 @@ def _median(gpu: gpu_library.Gpu, call: gpu_library.Call, tile: int, repeats: in
     flush = gpu.allocate(FLUSH_BYTES)
     events = gpu.event_pairs(WARM_UP + repeats)
     for before, after in events:
-        gpu.check(gpu.library.pkkd_cuda_fill(flush, 0, ctypes.c_int64(FLUSH_BYTES)))
+        gpu.check(gpu.functions.pkkd_cuda_fill(flush, 0, ctypes.c_int64(FLUSH_BYTES)))
         gpu.record(before)
         call.launch(tile)
         gpu.record(after)
@@ -169,21 +147,20 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--batch", type=int, help="instead of 256 and 64")
     parser.add_argument("--repeats", type=int, default=30)
     parser.add_argument("--every_tile", action="store_true", help="time every tile")
-    parser.add_argument("--library", type=pathlib.Path, default=LIBRARY)
+    parser.add_argument("--library", dest="path", type=pathlib.Path, default=LIBRARY)
     parser.add_argument("--output", type=pathlib.Path, default=pathlib.Path("results/gpu"))
     options = parser.parse_args(arguments)
-    if not options.library.exists():
-        sys.exit(f"Build it with `python -m custom_ops.build_cuda`. Received: {options.library}")
-    gpu = gpu_library.Gpu(options.library)
+    if not options.path.exists():
+        sys.exit(f"Build it with `python -m custom_ops.build_cuda`. Received: {options.path}")
+    gpu = gpu_library.Gpu(options.path)
     print(
         f"{gpu.name()}\n\n| layer | pass | ms | Tera-op/s | of the limit | error | right | tiles |"
     )
     print("|---|---|---|---|---|---|---|---|")
     rows = []
-    for layer in layers():
+    for layer in layers(options.batch):
         if options.network in (None, layer.network):
-            batch = options.batch or BATCHES[layer.network]
-            for row in measure(gpu, layer, batch, options.repeats, options.every_tile):
+            for row in measure(gpu, layer, options.repeats, options.every_tile):
                 print(line(row), flush=True)
                 rows.append(row)
     options.output.mkdir(parents=True, exist_ok=True)

@@ -14,14 +14,14 @@ class Gpu:
     """The library on the first GPU; every error becomes a RuntimeError."""
 
     def __init__(self, path: pathlib.Path):
-        self.library = ctypes.CDLL(str(path))
-        self.library.pkkd_cuda_error_text.restype = ctypes.c_char_p
+        self.functions = ctypes.CDLL(str(path))
+        self.functions.pkkd_cuda_error_text.restype = ctypes.c_char_p
         self._events: list[ctypes.c_void_p] = []
 
     def check(self, error: int) -> None:
         """Raises RuntimeError unless `error` is 0."""
         if error:
-            text = self.library.pkkd_cuda_error_text(error).decode()
+            text = self.functions.pkkd_cuda_error_text(error).decode()
             raise RuntimeError(
                 f"The GPU must do what is asked. Received: CUDA error {error}, {text}"
             )
@@ -29,52 +29,52 @@ class Gpu:
     def name(self) -> str:
         """Of the device."""
         text = ctypes.create_string_buffer(256)
-        self.check(self.library.pkkd_cuda_device_name(text, len(text)))
+        self.check(self.functions.pkkd_cuda_device_name(text, len(text)))
         return text.value.decode()
 
     def tiles(self) -> int:
         """How many tiles a launch can choose from."""
-        return self.library.pkkd_cuda_tiles()
+        return self.functions.pkkd_cuda_tiles()
 
     def allocate(self, size: int) -> ctypes.c_void_p:
         """Device memory of `size` bytes."""
         memory = ctypes.c_void_p()
-        self.check(self.library.pkkd_cuda_allocate(ctypes.byref(memory), ctypes.c_int64(size)))
+        self.check(self.functions.pkkd_cuda_allocate(ctypes.byref(memory), ctypes.c_int64(size)))
         return memory
 
     def free(self, memory: ctypes.c_void_p) -> None:
         """Gives it back."""
-        self.check(self.library.pkkd_cuda_free(memory))
+        self.check(self.functions.pkkd_cuda_free(memory))
 
     def to_device(self, array: np.ndarray) -> ctypes.c_void_p:
         """A copy in device memory."""
         memory = self.allocate(array.nbytes)
         size = ctypes.c_int64(array.nbytes)
-        self.check(self.library.pkkd_cuda_to_device(memory, _pointer(array), size))
+        self.check(self.functions.pkkd_cuda_to_device(memory, _pointer(array), size))
         return memory
 
     def read(self, memory: ctypes.c_void_p, array: np.ndarray) -> np.ndarray:
         """Fills `array` from device memory, after the work queued so far."""
         size = ctypes.c_int64(array.nbytes)
-        self.check(self.library.pkkd_cuda_to_host(_pointer(array), memory, size))
+        self.check(self.functions.pkkd_cuda_to_host(_pointer(array), memory, size))
         return array
 
     def event_pairs(self, count: int) -> list[tuple[ctypes.c_void_p, ctypes.c_void_p]]:
         """CUDA events, the same ones each time."""
         while len(self._events) < 2 * count:
             event = ctypes.c_void_p()
-            self.check(self.library.pkkd_cuda_event_create(ctypes.byref(event)))
+            self.check(self.functions.pkkd_cuda_event_create(ctypes.byref(event)))
             self._events.append(event)
         return list(zip(self._events[:count], self._events[count : 2 * count]))
 
     def record(self, event: ctypes.c_void_p) -> None:
         """Queues it."""
-        self.check(self.library.pkkd_cuda_event_record(event))
+        self.check(self.functions.pkkd_cuda_event_record(event))
 
     def seconds_between(self, first: ctypes.c_void_p, second: ctypes.c_void_p) -> float:
         """Waits for the second one."""
         time = ctypes.c_float()
-        self.check(self.library.pkkd_cuda_event_milliseconds(first, second, ctypes.byref(time)))
+        self.check(self.functions.pkkd_cuda_event_milliseconds(first, second, ctypes.byref(time)))
         return time.value / 1e3
 
 
@@ -113,15 +113,15 @@ class Call:
 
     def launch(self, tile: int = -1) -> None:
         """Queues it."""
-        library, shape, kind = self.gpu.library, _pointer(self.sizes), TYPES[self.dtype]
+        functions, shape, kind = self.gpu.functions, _pointer(self.sizes), TYPES[self.dtype]
         x, filters, gradient = self.memory
         if self.name == "forward":
-            error = library.pkkd_cuda_adder_forward(
+            error = functions.pkkd_cuda_adder_forward(
                 shape, kind, x, filters, self.output, None, tile
             )
         else:
             slope = SLOPES[self.slope]
-            error = library.pkkd_cuda_adder_input_gradient(
+            error = functions.pkkd_cuda_adder_input_gradient(
                 shape, kind, slope, x, filters, gradient, self.output, None, tile
             )
         self.gpu.check(error)
@@ -129,7 +129,7 @@ class Call:
     def result(self, tile: int = -1) -> np.ndarray:
         """Runs it on an output full of NaN and returns what it wrote."""
         size = ctypes.c_int64(self.empty.nbytes)
-        self.gpu.check(self.gpu.library.pkkd_cuda_fill(self.output, 0xFF, size))
+        self.gpu.check(self.gpu.functions.pkkd_cuda_fill(self.output, 0xFF, size))
         self.launch(tile)
         return self.gpu.read(self.output, np.empty_like(self.empty))
 

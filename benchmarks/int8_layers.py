@@ -30,6 +30,7 @@ import tensorflow as tf
 
 import pkkd_tf
 from benchmarks import layers, measure
+from benchmarks.shapes import Layer
 from custom_ops import build_delegate
 from export.tflite import Network, convert
 from export.tflite.graph import Graph, get_options, set_options
@@ -41,7 +42,7 @@ TURNS, CALLS = 60, 10
 SHIFT = 30
 
 
-def models(layer: layers.Layer) -> dict[str, bytes]:
+def models(layer: Layer) -> dict[str, bytes]:
     """The `.tflite` files of a layer."""
     adder = convert(_network(layer, pkkd_tf.layers.AdderConv2D), "custom_op")
     convolution = _network(layer, keras.layers.Conv2D)
@@ -54,7 +55,7 @@ def models(layer: layers.Layer) -> dict[str, bytes]:
     }
 
 
-def _network(layer: layers.Layer, kind: type) -> keras.Model:
+def _network(layer: Layer, kind: type) -> keras.Model:
     x_shape, f_shape, _ = layer.shapes
     images = keras.Input(x_shape[1:])
     arguments = {"strides": layer.stride, "padding": "same", "use_bias": False}
@@ -115,7 +116,7 @@ def _convolution(model: keras.Model, quantized: bool) -> bytes:
     return converter.convert()
 
 
-def interpreters(files: dict[str, bytes], layer: layers.Layer) -> dict[str, Network]:
+def interpreters(files: dict[str, bytes], layer: Layer) -> dict[str, Network]:
     """What runs them, on one thread, with an input of the layer's batch."""
     made = {}
     for name, data in files.items():
@@ -139,7 +140,7 @@ def fastest(calls: dict[str, Callable[[], Any]], turns: int = TURNS) -> dict[str
     return seconds
 
 
-def measured(chosen: list[layers.Layer], turns: int = TURNS) -> list[dict]:
+def measured(chosen: list[Layer], turns: int = TURNS) -> list[dict]:
     """A row for each layer."""
     rows = []
     for layer in chosen:

@@ -40,17 +40,17 @@ def _pointer(array):
 
 class Kernels:
     def __init__(self, path):
-        self.library = ctypes.CDLL(str(path))
-        self.library.pkkd_instruction_set.restype = ctypes.c_char_p
-        self.library.pkkd_int8_pack.restype = ctypes.c_void_p
+        self.functions = ctypes.CDLL(str(path))
+        self.functions.pkkd_instruction_set.restype = ctypes.c_char_p
+        self.functions.pkkd_int8_pack.restype = ctypes.c_void_p
 
     def instruction_set(self):
-        return self.library.pkkd_instruction_set().decode()
+        return self.functions.pkkd_instruction_set().decode()
 
     def forward(self, x, f, strides, padding, dilations, groups, threads=1):
         shape = sizes(x, f, strides, padding, dilations, groups)
         y = np.full((len(x), shape[14], shape[15], f.shape[3]), 99, x.dtype)
-        self.library.pkkd_adder_forward(
+        self.functions.pkkd_adder_forward(
             _pointer(shape), self._type(x), _pointer(x), _pointer(f), _pointer(y), threads
         )
         return y
@@ -63,9 +63,9 @@ class Kernels:
         arguments = [_pointer(shape), self._type(x), SLOPES.index(mode)]
         arguments += [_pointer(array) for array in (x, f, dy, dx)]
         if reference:
-            self.library.pkkd_adder_input_gradient_reference(*arguments)
+            self.functions.pkkd_adder_input_gradient_reference(*arguments)
         else:
-            self.library.pkkd_adder_input_gradient(*arguments, threads)
+            self.functions.pkkd_adder_input_gradient(*arguments, threads)
         return dx
 
     def int8_forward(self, x, f, multiplier, bias, threads=1, before_forward=None, **options):
@@ -74,7 +74,7 @@ class Kernels:
         geometry = {name: options.pop(name, value) for name, value in geometry.items()}
         shape = sizes(x, f, *geometry.values())
         y = np.full((len(x), shape[14], shape[15], f.shape[3]), 99, np.int8)
-        packed = ctypes.c_void_p(self.library.pkkd_int8_pack(_pointer(shape), _pointer(f)))
+        packed = ctypes.c_void_p(self.functions.pkkd_int8_pack(_pointer(shape), _pointer(f)))
         if before_forward:
             before_forward()
         assert multiplier.dtype == np.int32 and bias.dtype == np.int64
@@ -84,10 +84,10 @@ class Kernels:
         assert not options
         other = None if residual is None else _pointer(residual)
         constants = [_pointer(multiplier), _pointer(bias), other, _pointer(epilogue)]
-        self.library.pkkd_int8_forward(
+        self.functions.pkkd_int8_forward(
             _pointer(shape), _pointer(x), packed, zero, *constants, _pointer(y), threads
         )
-        self.library.pkkd_int8_free(packed)
+        self.functions.pkkd_int8_free(packed)
         return y
 
     @staticmethod

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from benchmarks import gpu_kernels, gpu_library
+from benchmarks.shapes import Layer
 from custom_ops import build_cuda
 from pkkd_tf.models import build as build_model
 from tests import numpy_adder
@@ -144,14 +145,14 @@ def test_empty_batch_and_images_too_large_for_a_launch(gpu):
 
 def test_benchmark(gpu, tmp_path, capsys, monkeypatch):
     small = [
-        gpu_kernels.Layer("ResNet-20", 6, 16, 16, 3),
-        gpu_kernels.Layer("ResNet-20", 7, 8, 20, 3, 2),
-        gpu_kernels.Layer("ResNet-50", 8, 8, 20, 1),
+        Layer("ResNet-20", 2, 6, 16, 16, 3),
+        Layer("ResNet-20", 2, 7, 8, 20, 3, 2),
+        Layer("ResNet-50", 2, 8, 8, 20, 1),
     ]
-    monkeypatch.setattr(gpu_kernels, "layers", lambda: small)
+    monkeypatch.setattr(gpu_kernels, "layers", lambda batch: small)
     monkeypatch.setattr(gpu_kernels, "FLUSH_BYTES", 2**10)
     options = ["--network=ResNet-20", "--batch=2", "--repeats=2", "--every_tile"]
-    library = f"--library={gpu.library._name}"
+    library = f"--library={gpu.functions._name}"
     gpu_kernels.main([*options, library, f"--output={tmp_path}"])
     record = json.loads((tmp_path / "gpu_kernels.json").read_text())
     assert record["device"] == "emulated"
@@ -163,10 +164,10 @@ def test_benchmark(gpu, tmp_path, capsys, monkeypatch):
 
 
 def test_benchmark_ends_in_error_where_a_result_is_wrong(gpu, tmp_path, monkeypatch):
-    monkeypatch.setattr(gpu_kernels, "layers", lambda: [gpu_kernels.Layer("ResNet-20", 3, 4, 4, 1)])
+    monkeypatch.setattr(gpu_kernels, "layers", lambda batch: [Layer("ResNet-20", 2, 3, 4, 4, 1)])
     monkeypatch.setattr(gpu_kernels, "FLUSH_BYTES", 2**10)
     monkeypatch.setattr(gpu_kernels.gpu_reference, "sample", lambda *_: {(0, 0, 0, 0): 1.0})
-    arguments = [f"--library={gpu.library._name}", "--repeats=1", f"--output={tmp_path}"]
+    arguments = [f"--library={gpu.functions._name}", "--repeats=1", f"--output={tmp_path}"]
     with pytest.raises(SystemExit, match="A result is wrong or differs"):
         gpu_kernels.main(arguments)
 
@@ -184,5 +185,5 @@ def test_benchmark_takes_every_shape_of_the_networks(network, model):
             stride = layer.strides[0]
             size = stride * layer.output.shape[1]  # the padding is a layer of its own
             shape = (size, layer.input.shape[3], layer.filters, layer.kernel_size[0], stride)
-            found.add(gpu_kernels.Layer(network, *shape))
+            found.add(Layer(network, gpu_kernels.BATCHES[network], *shape))
     assert {layer for layer in gpu_kernels.layers() if layer.network == network} == found

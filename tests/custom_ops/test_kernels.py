@@ -183,7 +183,7 @@ def test_16_bits_round_to_nearest_even(kernels, instruction_set, dtype):
 
 def test_unknown_instruction_set_is_reported(kernels, monkeypatch):
     monkeypatch.setenv("PKKD_TF_CPU", "mmx")
-    assert not kernels.library.pkkd_instruction_set_override_is_valid()
+    assert not kernels.functions.pkkd_instruction_set_override_is_valid()
     assert kernels.instruction_set() == native.instruction_sets()[-1]
     monkeypatch.setenv("PKKD_TF_CPU", "baseline")
-    assert kernels.library.pkkd_instruction_set_override_is_valid()
+    assert kernels.functions.pkkd_instruction_set_override_is_valid()
