@@ -104,58 +104,43 @@ def fake_quantize(x: Any, scale: Any, zero_point: Any, bits: int = 8) -> tf.Tens
     return tf.cast(quantize(tf.cast(x, dtype), _scalar(scale, dtype)), x.dtype)
 
 
-def quantize_filters(
-    filters: Any, scale: Any, zero_point: Any, bits: int = 8
-) -> tuple[tf.Tensor, tf.Tensor]:
-    """Clips filters to the range of what they meet, rounds them, and moves the rest into a bias.
+def quantize_filters(filters: Any, scale: Any, zero_point: Any, bits: int = 8) -> tf.Tensor:
+    """Rounds the part of filters that lies in the range of what they meet, and keeps the rest.
 
-        -sum |x - w| = -sum |x - clip(w)| - sum |w - clip(w)|       (exact: x lies in the range)
+        F = Q(clip(w)) + (w - clip(w))
+        -sum |x - F| = -sum |x - Q(clip(w))| - sum |w - clip(w)|      (exact: x lies in the range)
 
-    Source: AdderNet 2.0 for `[0, high]`, after a ReLU; it holds for every range that contains X. So
-    only rounding loses anything: the filters lie far wider than the activations, and no level is
-    spent on them.
+    A deployed network holds the clipped filters in integers and the last sum, which no input
+    changes, as a bias. Source: AdderNet 2.0 for `[0, high]`, after a ReLU; it holds for every range
+    that contains X. So only rounding loses anything: the filters lie far wider than the
+    activations, and no level is spent on them.
 
-    Gradients go straight through: that of the rounded filters unchanged, and, as AdderNet takes
-    `X - F` where the derivative is its sign, `-(W - clip(W))` for the bias. Together with the
-    response's own they are AdderNet's, on rounded numbers:
-
-        dL/dW = sum_p (Q(X) - Q(W)) dL/dY - (W - clip(W)) sum_p dL/dY
-
-    None reaches the scale: `X - F` is no derivative, and clipping costs nothing to be learned.
+    In training the rest stays in the filters because AdderNet's gradients are differences, `X - F`
+    and `F - X` clipped to [-1, 1]: an input learns from a filter far away by the whole 1, not by
+    its distance from the end of the range. The gradient to `w` goes straight through; none
+    reaches the scale, as `X - F` is no derivative and clipping costs nothing to be learned.
 
     Args:
-        filters: tensor (..., O), as of `fake_quantize`.
+        filters: tensor of any shape and floating type.
         scale: scalar, above 0.
         zero_point: scalar, a whole number.
         bits: int from 2 to 8.
 
     Returns:
-        The rounded filters, shape and type of `filters`; the bias (O,), never positive.
+        Tensor of the shape and type of `filters`.
 
     Raises:
         ValueError: `bits` out of its range.
 
     Example:
-        >>> quantize_filters(tf.constant([[-1.0, 0.3]]), 0.5, 0.0, bits=4)
-        ([[0.0, 0.5]], [-1.0, 0.0])
+        >>> quantize_filters(tf.constant([-1.1, 0.3, 9.2]), 0.5, 0.0, bits=4)   # [-1.1, 0.5, 9.2]
     """
     check_bits(bits)
     filters = tf.convert_to_tensor(filters)
     dtype = tf.float64 if filters.dtype == tf.float64 else tf.float32
-    scale, zero_point = (tf.stop_gradient(_scalar(v, dtype)) for v in (scale, zero_point))
-
-    @tf.custom_gradient
-    def split(w: tf.Tensor) -> Any:
-        rounded, rest = split_filters(w, scale, zero_point, bits)
-        bias = -tf.reduce_sum(tf.abs(rest), axis=list(range(w.shape.rank - 1)))
-
-        def gradient(d_rounded: tf.Tensor, d_bias: tf.Tensor) -> tf.Tensor:
-            return d_rounded - rest * d_bias
-
-        return (rounded, bias), gradient
-
-    rounded, bias = split(tf.cast(filters, dtype))
-    return tf.cast(rounded, filters.dtype), tf.cast(bias, filters.dtype)
+    w = tf.cast(filters, dtype)
+    rounded, rest = split_filters(w, _scalar(scale, dtype), _scalar(zero_point, dtype), bits)
+    return tf.cast(w + tf.stop_gradient(rounded + rest - w), filters.dtype)
 
 
 def quantize_weights(weights: Any, bits: int = 8) -> tf.Tensor:

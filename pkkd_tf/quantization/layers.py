@@ -66,13 +66,14 @@ class FakeQuantize(keras.layers.Layer):
 class QuantizedAdderConv2D(AdderConv2D):
     """`AdderConv2D` on inputs and filters that are rounded to the same levels.
 
-        Y(t) = -sum |Q(X) - Q(clip(F(t)))| - sum |F(t) - clip(F(t))|
+        Y(t) = -sum |Q(X) - F~(t)|,   F~(t) = Q(clip(F(t))) + F(t) - clip(F(t))
+             = -sum |Q(X) - Q(clip(F(t)))| - sum |F(t) - clip(F(t))|
 
     `Q` and `clip` belong to the range of the filter's group: `|x - f|` needs one scale for both,
     so each group of filters meets inputs rounded for it (AdderQuant). Filters beyond the range
-    cost nothing: the clipped part is the second sum, a bias, exact while X is in the range
-    (AdderNet 2.0). Gradients: `pkkd_tf.quantization.quantize_filters` for filters,
-    `fake_quantize` for inputs and range. Trained like `AdderConv2D`.
+    cost nothing: the second sum is a bias (AdderNet 2.0). Gradients are those of the first line:
+    `AdderConv2D`'s of `Q(X)` and `F~`, straight through the rounding of both; outside the range
+    an input gets none (`fake_quantize`). Trained like `AdderConv2D`.
 
     Args:
         filters, kernel_size: and all arguments of `AdderConv2D`, by name.
@@ -283,12 +284,9 @@ class QuantizedDense(keras.layers.Dense):
 
 
 def _respond(layer: Any, inputs: Any, filters: Any, groups: int, index: int = 0) -> tf.Tensor:
-    """The response on numbers rounded in range `index`, and what the filters lost by clipping."""
-    rounded, bias = layer.range.quantize_filters(filters, index)
-    outputs = common.respond(layer, layer.range.quantize(inputs, index), rounded, groups)
-    shape = [1, 1, 1, 1]
-    shape[_channel_axis(layer)] = -1
-    return outputs + tf.reshape(bias, shape)
+    """The response on numbers rounded in range `index`."""
+    filters = layer.range.quantize_filters(filters, index)
+    return common.respond(layer, layer.range.quantize(inputs, index), filters, groups)
 
 
 def _channel_axis(layer: Any) -> int:

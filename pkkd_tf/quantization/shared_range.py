@@ -105,8 +105,8 @@ class SharedRange:
         factor = tf.math.rsqrt(tf.maximum(numbers, 1) * (2**self.bits - 1))
         return fake_quantize(x, _scale_gradient(scale, factor), zero_point, self.bits)
 
-    def quantize_filters(self, filters: Any, index: int = 0) -> tuple[tf.Tensor, tf.Tensor]:
-        """Filters rounded to the levels of range `index`, and the bias; see `quantize_filters`."""
+    def quantize_filters(self, filters: Any, index: int = 0) -> tf.Tensor:
+        """Filters rounded where they lie in range `index`; see `quantize_filters`."""
         return quantize_filters(filters, *self._numbers(index), self.bits)
 
     def _numbers(self, index: int) -> tuple[tf.Tensor, tf.Tensor]:

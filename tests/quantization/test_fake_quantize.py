@@ -91,41 +91,44 @@ def test_types_are_kept(dtype):
     x = tf.cast(numbers((4, 3)), dtype)
     assert fake_quantize(x, 0.25, 3.0, 4).dtype == dtype
     assert quantize_weights(x).dtype == dtype
-    assert [t.dtype for t in quantize_filters(x, 0.25, 3.0, 4)] == [dtype, dtype]
+    assert quantize_filters(x, 0.25, 3.0, 4).dtype == dtype
 
 
 @pytest.mark.parametrize("scale, zero, bits", RANGES)
 def test_clipping_the_filters_is_exact(path, scale, zero, bits):
-    """Filters on the levels, also on those that the range does not have: no rounding is left."""
-    filters = (np.round(numbers((3, 3, 4, 6), size=3.0) / scale) * scale).astype("f")
-    x = fake_quantize(numbers((2, 7, 6, 4), 1).astype("f"), scale, zero, bits)
-    rounded, bias = quantize_filters(filters, scale, zero, bits)
+    """What a deployed network computes: clipped filters, and a bias for what was cut off."""
     low, high = -zero * scale, (2**bits - 1 - zero) * scale
+    filters = numbers((3, 3, 4, 6), size=3.0).astype("f")
+    clipped = np.clip(filters, low, high)
     assert (filters < low).any() and (filters > high).any()
-    assert rounded.numpy().min() >= low - 1e-6 and rounded.numpy().max() <= high + 1e-6
+    x = fake_quantize(numbers((2, 7, 6, 4), 1).astype("f"), scale, zero, bits)
+    rounded, bias = np.round(clipped / scale) * scale, -np.abs(filters - clipped).sum((0, 1, 2))
     options = {"padding": "SAME", "strides": 2}
-    expected = adder_conv2d(x, filters, **options)
     np.testing.assert_allclose(
-        adder_conv2d(x, rounded, **options) + bias, expected, rtol=1e-5, atol=1e-5
+        adder_conv2d(x, quantize_filters(filters, scale, zero, bits), **options),
+        adder_conv2d(x, rounded.astype("f"), **options) + bias,
+        rtol=1e-5,
+        atol=1e-5,
     )
 
 
 @pytest.mark.parametrize("graph", [False, True])
 @pytest.mark.parametrize("scale, zero, bits", RANGES)
-def test_filters_gradient(scale, zero, bits, graph):
-    w, d_rounded, d_bias = numbers((3, 2, 4, 6)), numbers((3, 2, 4, 6), 1), numbers(6, 2)
+def test_filters_and_their_gradient(scale, zero, bits, graph):
+    w, dy = numbers((3, 2, 4, 6)), numbers((3, 2, 4, 6), 1)
 
-    def gradients(w, d_rounded, d_bias):
+    def gradients(w, s, dy):
         with tf.GradientTape() as tape:
-            tape.watch(w)
-            outputs = quantize_filters(w, scale, zero, bits)
-        return *outputs, tape.gradient(outputs, w, [d_rounded, d_bias])
+            tape.watch([w, s])
+            filters = quantize_filters(w, s, zero, bits)
+        return filters, *tape.gradient(filters, [w, s], dy, unconnected_gradients="zero")
 
-    rounded, bias, dw = run(gradients, (w, d_rounded, d_bias), graph)
+    filters, dw, ds = run(gradients, (w, scale, dy), graph)
     clipped = np.clip(w, -zero * scale, (2**bits - 1 - zero) * scale)
-    np.testing.assert_allclose(rounded, np.round(clipped / scale) * scale, rtol=1e-12)
-    np.testing.assert_allclose(bias, -np.abs(w - clipped).sum((0, 1, 2)), rtol=1e-12)
-    np.testing.assert_allclose(dw, d_rounded - (w - clipped) * d_bias, rtol=1e-12)
+    expected = np.round(clipped / scale) * scale + w - clipped
+    np.testing.assert_allclose(filters, expected, rtol=1e-12, atol=1e-12)
+    np.testing.assert_array_equal(dw, dy)
+    assert ds == 0
 
 
 def test_weights_have_a_scale_an_output_channel():

@@ -100,10 +100,10 @@ def expected_gradients(layer, x, dy, ends):
         own = np.equal(layer.filter_groups, group)
         f, rest, _ = rounded(w, low, high, layer.bits)
         xq, _, inside = rounded(x, low, high, layer.bits)
-        arguments = xq, f, dy * own, *window(layer), "clipped"
+        arguments = xq, f + rest, dy * own, *window(layer), "clipped"
         dxq, dwq = numpy_adder.gradients(*arguments)
         dx += dxq * inside
-        dw += dwq - rest * (dy * own).sum((0, 1, 2))
+        dw += dwq
         scale = (high - low) / most
         zero = np.round(-low / scale)
         slope = np.where(inside, xq / scale - x / scale, np.where(x > 0, most - zero, -zero))
@@ -124,6 +124,24 @@ def test_float_numbers_inside_the_range_train_as_in_the_plain_layer():
             y = tf.reduce_sum(each(x) * numbers((2, 5, 6, 6), 2))
         found.append(tape.gradient(y, each.kernel.value))
     assert np.abs(found[0] - found[1]).max() < 0.03 * np.abs(found[1]).max()
+
+
+def test_filters_beyond_the_range_pull_inputs_by_one():
+    """Their distance from the end of the range says nothing: the float layer's gradient stays."""
+    layer = adder({"bits": 4, "padding": "same"}, [(0.0, 1.5)])
+    layer.kernel.assign(np.where(numbers(layer.kernel.shape) > 0, 9.0, -9.0))
+    plain = layers.AdderConv2D(6, 3, padding="same", dtype="float64")
+    plain.build((None, 7, 8, 4))
+    plain.set_weights([layer.kernel])
+    x = tf.constant(np.abs(numbers((2, 7, 8, 4))) % 1.5)
+    found = []
+    for each in (layer, plain):
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            y = tf.reduce_sum(each(x) * numbers((2, 7, 8, 6), 2))
+        found.append(tape.gradient(y, x))
+    np.testing.assert_allclose(*found, rtol=1e-12, atol=1e-12)
+    assert np.abs(found[0]).max() > 1
 
 
 def test_formats_are_equal():
