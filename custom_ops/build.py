@@ -31,7 +31,8 @@ INSTRUCTION_SETS = {
     "int8_tiles_avx2.cc": AVX2,
     "int8_tiles_avx512.cc": AVX512,
 }
-TEST_SOURCES = ("c_api.cc", "grid_test.cc", "int8_grid_test.cc")
+GRID_TESTS = ("grid_test.cc", "grid_test.h", "int8_grid_test.cc", "int8_grid_test.h")
+TEST_SOURCES = ("c_api.cc", *GRID_TESTS)  # left out of the libraries
 JOBS = 2
 
 

@@ -30,6 +30,7 @@ from custom_ops import build
 KERNELS = build.ROOT / "kernels" / "cuda"
 SOURCES = ("adder_bfloat16.cu", "adder_cuda.cu", "adder_float16.cu", "adder_float32.cu")
 C_API = (*SOURCES, "device_c_api.cu")
+CPU_HEADERS = ("adder.h", "grid_test.h", "layout.h", "number_types.h", "reference.h", "tiles.h")
 LIBRARY = build.ROOT / "kernels" / "_pkkd_cuda.so"
 ARCHITECTURES = "75;80;86;89;90"
 EMULATED = ["-x", "c++", "-DPKKD_CUDA_EMULATION", "-O1"]
@@ -217,7 +218,7 @@ def _architecture_flags() -> list[str]:
 def _fingerprint(flags: list[str]) -> str:
     digest = hashlib.sha256("\n".join(flags).encode())
     sources = [s for s in KERNELS.iterdir() if s.suffix in (".cu", ".cuh", ".h")]
-    headers = [build.KERNELS / name for name in ("adder.h", "number_types.h", "reference.h")]
+    headers = [build.KERNELS / name for name in CPU_HEADERS]
     for source in sorted([*sources, *headers]):
         digest.update(source.read_bytes())
     return digest.hexdigest()[:12]

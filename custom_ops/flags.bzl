@@ -33,5 +33,7 @@ INSTRUCTION_SETS = {
 TEST_SOURCES = [
     "c_api.cc",
     "grid_test.cc",
+    "grid_test.h",
     "int8_grid_test.cc",
+    "int8_grid_test.h",
 ]

@@ -4,42 +4,17 @@
 // Numbers are multiples of 1/64 below 4, so that every sum is exact and nothing is tolerated.
 #include <cstdio>
 #include <cstdlib>
-#include <cstring>
-#include <random>
-#include <string>
 #include <thread>
-#include <vector>
 
 #include "custom_ops/kernels/cpu/adder.h"
+#include "custom_ops/kernels/cpu/grid_test.h"
 #include "custom_ops/kernels/cpu/int8_grid_test.h"
-#include "custom_ops/kernels/cpu/number_types.h"
 #include "custom_ops/kernels/cpu/reference.h"
 
 namespace pkkd {
 namespace {
 
-using Bytes = std::vector<char>;
-
 int64_t cases = 0;
-
-int64_t SizeOf(DataType type) { return type == DataType::kFloat32 ? 4 : 2; }
-
-// Exactly as long as the tensor, so that a sanitizer sees the first byte beyond it.
-Bytes Numbers(std::mt19937* random, DataType type, int64_t count) {
-  Bytes bytes(count * SizeOf(type));
-  for (int64_t i = 0; i < count; ++i) {
-    const float value = (int((*random)() % 511) - 255) / 64.0f;
-    BFloat16 bfloat;
-    Float16 half;
-    FromFloat(value, &bfloat);
-    FromFloat(value, &half);
-    const void* from = &value;
-    if (type == DataType::kBFloat16) from = &bfloat;
-    if (type == DataType::kFloat16) from = &half;
-    std::memcpy(bytes.data() + i * SizeOf(type), from, SizeOf(type));
-  }
-  return bytes;
-}
 
 void TwoThreads(int64_t items, int64_t, const RangeBody& body) {
   std::thread other([&] { body(0, items / 2); });
@@ -50,21 +25,12 @@ void TwoThreads(int64_t items, int64_t, const RangeBody& body) {
 void Expect(const Bytes& actual, const Bytes& expected, const char* what, const AdderShape& s) {
   ++cases;
   if (actual == expected) return;
-  std::printf("%s differs: %s, image %d x %d x %d, channels %d, filters %d x %d x %d, groups %d, "
-              "strides %d %d, dilations %d %d, padding %d %d\n",
-              what, InstructionSet(), int(s.batch), int(s.height), int(s.width), int(s.channels),
-              int(s.kernel_height), int(s.kernel_width), int(s.outputs), int(s.groups),
-              int(s.stride_height), int(s.stride_width), int(s.dilation_height),
-              int(s.dilation_width), int(s.pad_top), int(s.pad_left));
+  std::printf("%s differs: %s, %s\n", what, InstructionSet(), Text(s).c_str());
   std::exit(1);
 }
 
 void Check(const AdderShape& s, DataType type) {
-  std::mt19937 random(1);
-  const int64_t x_count = s.batch * s.height * s.width * s.channels;
-  const int64_t y_count = s.batch * s.output_height * s.output_width * s.outputs;
-  const Bytes x = Numbers(&random, type, x_count), dy = Numbers(&random, type, y_count);
-  const Bytes f = Numbers(&random, type, s.taps() * s.group_channels() * s.outputs);
+  const auto [x, dy, f] = RandomTensors(s, type, 1);
   Bytes y(dy.size()), expected_y(dy.size());
   AdderForward(s, type, x.data(), f.data(), y.data(), TwoThreads);
   AdderForwardReference(s, type, x.data(), f.data(), expected_y.data());
@@ -82,10 +48,6 @@ void Check(const AdderShape& s, DataType type) {
     Expect(dx, expected_dx, "input gradient", s);
   }
 }
-
-struct Channels {
-  int64_t inputs, groups, outputs;
-};
 
 void CheckGeometries(const Channels& channels, int64_t kernel, DataType type) {
   for (const int64_t stride : {1, 2, 3}) {

@@ -10,9 +10,8 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
-#include <random>
-#include <vector>
 
+#include "custom_ops/kernels/cpu/grid_test.h"
 #include "custom_ops/kernels/cpu/number_types.h"
 #include "custom_ops/kernels/cpu/reference.h"
 #include "custom_ops/kernels/cuda/adder_cuda.h"
@@ -21,12 +20,8 @@
 namespace pkkd {
 namespace {
 
-using Bytes = std::vector<char>;
-
 int64_t comparisons = 0, shapes = 0, every = 1;
 double largest_half_error = 0;
-
-int64_t SizeOf(DataType type) { return type == DataType::kFloat32 ? 4 : 2; }
 
 void CheckCuda(int error) {
   if (error == 0) return;
@@ -56,22 +51,6 @@ class DeviceTensor {
   size_t size_, shift_;
 };
 
-Bytes Numbers(std::mt19937* random, DataType type, int64_t count) {
-  Bytes bytes(count * SizeOf(type));
-  for (int64_t i = 0; i < count; ++i) {
-    const float value = (int((*random)() % 511) - 255) / 64.0f;
-    BFloat16 bfloat;
-    Float16 half;
-    FromFloat(value, &bfloat);
-    FromFloat(value, &half);
-    const void* from = &value;
-    if (type == DataType::kBFloat16) from = &bfloat;
-    if (type == DataType::kFloat16) from = &half;
-    std::memcpy(bytes.data() + i * SizeOf(type), from, SizeOf(type));
-  }
-  return bytes;
-}
-
 float NumberAt(const Bytes& bytes, DataType type, int64_t index) {
   float value;
   uint16_t bits;
@@ -93,13 +72,8 @@ void Expect(const Bytes& actual, const Bytes& expected, DataType type, double to
     const double error = std::fabs(a - e) / std::fmax(std::fabs(e), 1e-9);
     if (tolerance > 0) largest_half_error = std::fmax(largest_half_error, error);
     if (a == e || error < tolerance) continue;
-    std::printf("%s differs at %d: %g instead of %g; type %d, tile %d, batch %d, image %d x %d x "
-                "%d, filters %d x %d x %d, groups %d, strides %d %d, dilations %d %d, padding "
-                "%d %d\n",
-                what, int(i), a, e, int(type), tile, int(s.batch), int(s.height), int(s.width),
-                int(s.channels), int(s.kernel_height), int(s.kernel_width), int(s.outputs),
-                int(s.groups), int(s.stride_height), int(s.stride_width), int(s.dilation_height),
-                int(s.dilation_width), int(s.pad_top), int(s.pad_left));
+    std::printf("%s differs at %d: %g instead of %g; type %d, tile %d, %s\n", what, int(i), a, e,
+                int(type), tile, Text(s).c_str());
     std::exit(1);
   }
 }
@@ -127,11 +101,7 @@ void CheckInputGradient(const AdderShape& s, DataType type, Slope slope, int til
 
 void Check(const AdderShape& s, DataType type) {
   if (shapes++ % every != 0) return;
-  std::mt19937 random(shapes);
-  const int64_t x_count = s.batch * s.height * s.width * s.channels;
-  const int64_t y_count = s.batch * s.output_height * s.output_width * s.outputs;
-  const Bytes x = Numbers(&random, type, x_count), dy = Numbers(&random, type, y_count);
-  const Bytes f = Numbers(&random, type, s.taps() * s.group_channels() * s.outputs);
+  const auto [x, dy, f] = RandomTensors(s, type, shapes);
   Bytes y(dy.size()), dx(x.size());
   AdderForwardReference(s, type, x.data(), f.data(), y.data());
   for (int tile = -1; tile < pkkd_cuda_tiles(); ++tile) {
@@ -150,10 +120,6 @@ void Check(const AdderShape& s, DataType type) {
     }
   }
 }
-
-struct Channels {
-  int64_t inputs, groups, outputs;
-};
 
 void CheckGeometries(const Channels& channels, int64_t kernel, DataType type) {
   for (const int64_t stride : {1, 2, 3}) {
