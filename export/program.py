@@ -1,44 +1,29 @@
 """What the export programs share: one clear sentence for an error, and loading a network."""
 
 import os
-import sys
 from collections.abc import Callable
 from typing import Any
 
 import keras
-from absl import app, logging
+from absl import logging
 
 import pkkd_tf  # noqa: F401  registers the layers
+from experiments import errors
+from experiments.errors import RunError
 
-EXIT_ERROR = 1
 
-
-class ExportError(Exception):
-    """What the user must know; the message says the rule and what was received."""
+class ExportError(RunError):
+    """What the user of an export program must know: the rule and what was received."""
 
 
 def run(main: Callable[[], Any]) -> None:
-    """Runs a program under absl; expected errors print one sentence and exit with 1."""
+    """As `experiments.errors.run`, without what TensorFlow reports of every step of an export."""
 
-    def guarded(argv: list[str]) -> None:
-        if len(argv) > 1:
-            raise app.UsageError(f"Arguments must be flags. Received: {argv[1:]}")
-        try:
-            logging.set_verbosity(logging.ERROR)  # TensorFlow reports every step of an export
-            main()
-        except (ExportError, ValueError, OSError) as error:
-            print(f"error: {error}", file=sys.stderr)
-            sys.exit(EXIT_ERROR)
+    def quietly() -> None:
+        logging.set_verbosity(logging.ERROR)
+        main()
 
-    app.run(guarded, flags_parser=_parse)
-
-
-def _parse(argv: list[str]) -> list[str]:
-    try:
-        return app.parse_flags_with_usage(argv)
-    except UnicodeDecodeError as error:
-        print(f"error: A --flagfile must be text. Received: {argv[1:]}, {error}", file=sys.stderr)
-        sys.exit(EXIT_ERROR)
+    errors.run(quietly)
 
 
 def load_network(path: str | os.PathLike, flag: str = "--model") -> keras.Model:

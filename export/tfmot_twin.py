@@ -1,7 +1,7 @@
 """Quantisation-aware training with tensorflow-model-optimization, on a Keras 2 twin.
 
     pip install '.[tfmot]'
-    python -m experiments.tfmot_twin --model=student.keras --dataset=digits --steps=100 \
+    python -m export.tfmot_twin --model=student.keras --dataset=digits --steps=100 \
         --output=student.tflite
 
 tensorflow-model-optimization knows Keras 2 alone. So this program, in a process of its own, builds
@@ -21,11 +21,12 @@ os.environ["TF_USE_LEGACY_KERAS"] = "1"
 import keras
 import numpy as np
 import tensorflow as tf
-from absl import flags as absl_flags
+from absl import flags
 
 import pkkd_tf
-from experiments import atomic, errors, flags, networks
-from experiments.errors import RunError
+from experiments import atomic, errors
+from export import program
+from export.program import ExportError
 from export.tflite.interpreters import Network
 from export.tflite.responses import portable
 from pkkd_tf.ops.geometry import make_geometry
@@ -124,7 +125,7 @@ def twin(model: keras.Model) -> tf_keras.Model:
     """A tf_keras network of the same layers, names and weights.
 
     Raises:
-        RunError: a layer has no twin.
+        ExportError: a layer has no twin.
     """
     tensors: dict[str, Any] = {}
     for layer in model.layers:
@@ -133,7 +134,7 @@ def twin(model: keras.Model) -> tf_keras.Model:
             tensors[layer.name] = tf_keras.Input(layer.batch_shape[1:], name=layer.name)
             continue
         if kind not in ARGUMENTS or getattr(layer, "data_format", "channels_last")[-4:] != "last":
-            raise RunError(
+            raise ExportError(
                 f"A layer must be channels_last and one of {sorted(ARGUMENTS)} to have a twin. "
                 f"Received: layer={layer.name!r}, type={kind}"
             )
@@ -211,11 +212,11 @@ def run(options: dict[str, Any]) -> None:
     """Builds, trains and converts the twin as `options` (the flags by name) say."""
     output = Path(options["output"])
     if output.exists() or not os.path.isfile(options["model"]):
-        raise RunError(
+        raise ExportError(
             "--model must name a .keras file and --output a new file. "
             f"Received: model={options['model']}, output={output}"
         )
-    network = networks.load(options["model"], "--model")
+    network = program.load_network(options["model"])
     data = pkkd_tf.data.load(options["dataset"], options["data_dir"], seed=options["seed"])
     copy = twin(network)
     _check(network, copy, data.sample(16))
@@ -240,7 +241,7 @@ def _check(network: keras.Model, copy: tf_keras.Model, images: np.ndarray) -> No
     expected, got = (np.asarray(m(images, training=False)) for m in (network, copy))
     difference = np.abs(got - expected).max() / np.abs(expected).max()
     if not difference <= TOLERANCE:
-        raise RunError(
+        raise ExportError(
             "The twin must give the network's outputs. Received: relative difference "
             f"{difference:.3g} of at most {TOLERANCE:g}"
         )
@@ -248,17 +249,16 @@ def _check(network: keras.Model, copy: tf_keras.Model, images: np.ndarray) -> No
 
 def define() -> None:
     """Defines this program's flags."""
-    flag = absl_flags
-    flag.DEFINE_string("model", None, "A trained network, student.keras.", required=True)
-    flag.DEFINE_string("output", None, "The .tflite file to write.", required=True)
-    flag.DEFINE_enum("dataset", "digits", ("digits", "cifar10", "cifar100"), "What to train on.")
-    flag.DEFINE_string("data_dir", None, "Folder of the data set.")
-    flag.DEFINE_integer("steps", 100, "Of fine-tuning.", lower_bound=1)
-    flag.DEFINE_integer("batch_size", 64, "Images a step.", lower_bound=1)
-    flag.DEFINE_float("learning_rate", 0.002, "Of SGD.", 0.0)
-    flag.DEFINE_integer("seed", 0, "Of the order of the images.", lower_bound=0)
+    flags.DEFINE_string("model", None, "A trained network, student.keras.", required=True)
+    flags.DEFINE_string("output", None, "The .tflite file to write.", required=True)
+    flags.DEFINE_enum("dataset", "digits", ("digits", "cifar10", "cifar100"), "What to train on.")
+    flags.DEFINE_string("data_dir", None, "Folder of the data set.")
+    flags.DEFINE_integer("steps", 100, "Of fine-tuning.", lower_bound=1)
+    flags.DEFINE_integer("batch_size", 64, "Images a step.", lower_bound=1)
+    flags.DEFINE_float("learning_rate", 0.002, "Of SGD.", 0.0)
+    flags.DEFINE_integer("seed", 0, "Of the order of the images.", lower_bound=0)
 
 
 if __name__ == "__main__":
     define()
-    errors.run(lambda: run(flags.values()))
+    program.run(lambda: run(flags.FLAGS.flag_values_dict()))

@@ -13,7 +13,7 @@ import pkkd_tf
 from export.tflite.interpreters import Network
 from pkkd_tf import quantization
 
-PROGRAM = ["-m", "experiments.tfmot_twin"]
+PROGRAM = ["-m", "export.tfmot_twin"]
 
 
 def run(*arguments):
@@ -27,7 +27,7 @@ def run(*arguments):
 
 def test_program_says_what_it_needs():
     hidden = "import sys, runpy; sys.modules['tensorflow_model_optimization'] = None; "
-    done = run("-c", hidden + "runpy.run_module('experiments.tfmot_twin', run_name='__main__')")
+    done = run("-c", hidden + "runpy.run_module('export.tfmot_twin', run_name='__main__')")
     assert done.returncode == 1
     assert re.search(r"^error: .* pip install '.\[tfmot\]'. Received: ", done.stderr, re.MULTILINE)
 
