@@ -44,7 +44,9 @@ def _define_run() -> None:
     flags.DEFINE_bool("smoke", False, "Seconds instead of hours: a few small batches, all steps.")
     flags.DEFINE_integer("seed", 0, "Of weights, order and augmentation.", lower_bound=0)
     flags.DEFINE_enum("strategy", "auto", STRATEGIES, "auto: mirrored where there are more GPUs.")
-    flags.DEFINE_bool("sync_batch_norm", False, "Statistics over all replicas, not each its own.")
+    flags.DEFINE_bool(
+        "sync_batch_norm", False, "Statistics over all replicas; --monitor_every=1 or 0."
+    )
     flags.DEFINE_enum("precision", "float32", PRECISIONS, "Keras' dtype policy.")
     flags.DEFINE_bool("deterministic", False, "Deterministic kernels on GPUs too; slower there.")
     flags.DEFINE_integer("verbose", 1, "0 silent, 1 progress bar, 2 a line an epoch.", 0, 2)

@@ -2,6 +2,8 @@
 
 from typing import Any
 
+import tensorflow as tf
+
 METHODS = ("pkkd", "kd", "plain")
 TEACHER_MODES = ("progressive", "fixed")
 EXECUTION_OPTIONS = ("run_eagerly", "steps_per_execution", "jit_compile")
@@ -55,4 +57,20 @@ def check_compile_arguments(optimizer: Any, accumulate_steps: Any, options: dict
             f"`compile` needs an optimizer and takes no options but {allowed}: the losses and "
             "metrics are PKKD's own. "
             f"Received: optimizer={optimizer!r}, options={sorted(options)}"
+        )
+
+
+def check_synchronised(model: Any) -> None:
+    """Raises `ValueError` where replicas would have to sum tensors in a step that is conditional.
+
+    A gradient through synchronised batch normalization sums over replicas, which TensorFlow cannot
+    do inside of a condition.
+    """
+    layers = [*model.student.layers, *(model.teacher.layers if model.teacher else [])]
+    synchronised = any(getattr(layer, "synchronized", False) for layer in layers)
+    if synchronised and model.monitor.every > 1 and tf.distribute.has_strategy():
+        raise ValueError(
+            "Networks with synchronised batch normalization are measured at every step or never: "
+            "`monitor_every` must be 1, or 0 with a fixed `beta`. "
+            f"Received: monitor_every={model.monitor_every}"
         )

@@ -45,6 +45,11 @@ class LayerMonitor(keras.layers.Layer):
         self.table = self._state("table", (len(layers), len(STATISTICS)), 0.0)
         self.built = True
 
+    @property
+    def unconditional(self) -> bool:
+        """Whether every step is measured: only then replicas may sum tensors while measuring."""
+        return self.every == 1
+
     def _state(self, name: str, shape: Any, value: float) -> keras.Variable:
         return self.add_weight(
             name=name,
@@ -84,10 +89,9 @@ class LayerMonitor(keras.layers.Layer):
             finite = tf.reduce_all(tf.math.is_finite(measured))  # else float16 skips this step
             return tf.where(finite, table, kept[0]), tf.where(finite, beta, kept[1])
 
-        values = tf.cond(step % self.every == 0, measure, lambda: kept)
-        context = tf.distribute.get_replica_context()
-        if context is not None and context.num_replicas_in_sync > 1:
-            values = context.all_reduce(tf.distribute.ReduceOp.MEAN, list(values))
+        due = step % self.every == 0
+        values = measure() if self.unconditional else tf.cond(due, measure, lambda: kept)
+        values = _mean_over_replicas(list(values))
         self.table.assign(values[0])
         self.beta.assign(values[1])
 
@@ -109,7 +113,9 @@ class LayerMonitor(keras.layers.Layer):
         return {n: dict(zip(STATISTICS, map(float, row))) for n, row in zip(self.rows, rows)}
 
 
-def gradient_norms(tape: Any, losses: list[Any], filters: list[Any], scale: Any) -> tf.Tensor:
+def gradient_norms(
+    tape: Any, losses: list[Any], filters: list[Any], scale: Any, over_replicas: bool = False
+) -> tf.Tensor:
     """L2 norms (layers, losses) of each loss's gradient in each layer's filters.
 
     Args:
@@ -117,6 +123,8 @@ def gradient_norms(tape: Any, losses: list[Any], filters: list[Any], scale: Any)
         losses: scalars, or None for a part that is not trained on.
         filters: variables, one a layer.
         scale: scalar float32 that the losses are multiplied by (float16's loss scale).
+        over_replicas: whether gradients are the mean over all replicas, else this one's own. Under
+            synchronised batch normalization only the former means anything.
 
     Returns:
         Tensor float32 (len(filters), len(losses)); zeros for None.
@@ -127,8 +135,16 @@ def gradient_norms(tape: Any, losses: list[Any], filters: list[Any], scale: Any)
             columns.append(tf.zeros([len(filters)]))
             continue
         gradients = tape.gradient(loss, filters, scale, unconnected_gradients="zero")
+        gradients = _mean_over_replicas(gradients) if over_replicas else gradients
         columns.append(tf.stack([tf.norm(tf.cast(g, tf.float32)) for g in gradients]))
     return tf.stack(columns, axis=1)
+
+
+def _mean_over_replicas(values: list[tf.Tensor]) -> list[tf.Tensor]:
+    context = tf.distribute.get_replica_context()
+    if context is None or context.num_replicas_in_sync == 1:
+        return values
+    return context.all_reduce(tf.distribute.ReduceOp.MEAN, values)
 
 
 def shares(norms: tf.Tensor) -> tf.Tensor:

@@ -12,6 +12,7 @@ from pkkd_tf.distillation.arguments import (
     STEP_OPTIONS,
     check_arguments,
     check_compile_arguments,
+    check_synchronised,
 )
 from pkkd_tf.distillation.features import FeatureLoss, FeatureMatching
 from pkkd_tf.distillation.matching import (
@@ -66,7 +67,9 @@ class PKKD(keras.Model):
         matching: `FeatureMatching`, how they are compared.
         teacher_mode: `"progressive"` or `"fixed"`.
         monitor_every: int, steps between measurements of shares and features (each costs up to
-            three more backward passes); 0 never, which needs beta.
+            three more backward passes); 0 never, which needs beta. Under a strategy, networks with
+            synchronised batch normalization can be measured at every step or never. At 1, shares
+            are those of the gradient over all replicas, else means of the replicas' own.
         **kwargs: `name` of `keras.Model`.
 
     Raises:
@@ -200,6 +203,7 @@ class PKKD(keras.Model):
                 another loss or metric, or one of the above that cannot be.
         """
         check_compile_arguments(optimizer, accumulate_steps, kwargs)
+        check_synchronised(self)
         self.accumulate_steps, self.skip_nonfinite = accumulate_steps, skip_nonfinite
         self.recompute = recompute
         self._use_extractors(RecomputedNetwork if recompute else _extractor)
@@ -360,7 +364,9 @@ class PKKD(keras.Model):
         self.monitor.update(
             self.optimizer.iterations,
             filters,
-            lambda: monitor.gradient_norms(tape, list(weighted.values()), filters, scale),
+            lambda: monitor.gradient_norms(
+                tape, list(weighted.values()), filters, scale, self.monitor.unconditional
+            ),
             pairs,
         )
 

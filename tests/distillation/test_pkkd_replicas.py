@@ -7,10 +7,12 @@ replica's own; there replicas must agree with each other, not with a single devi
 """
 
 import contextlib
+import re
 
+import keras
 import numpy as np
 import pytest
-from tiny_networks import compiled, fit
+from tiny_networks import compiled, fit, network
 
 
 def trained(strategy, steps=3, **options):
@@ -46,3 +48,35 @@ def test_replicas_stay_equal_where_statistics_are_their_own(two_replicas):
         np.testing.assert_allclose(
             sum(row[f"share_{p}"] for p in ("ce", "kd", "feature")), 1, rtol=1e-5
         )
+
+
+def synchronised(strategy, monitor_every=1, **options):
+    """`trained`, with statistics of batch normalization over all replicas."""
+    with strategy.scope() if strategy else contextlib.nullcontext():
+        networks = [network(kind) for kind in ("adder", "convolution")]
+        for layer in [layer for each in networks for layer in each.layers]:
+            if isinstance(layer, keras.layers.BatchNormalization):
+                layer.synchronized = True
+        model = compiled(*networks, run_eagerly=False, monitor_every=monitor_every, **options)
+    return model, fit(model, 2).history
+
+
+def test_synchronised_statistics_give_the_shares_of_one_device(two_replicas):
+    """A replica's own gradient would not: its half of the statistics' gradient is not its own."""
+    keras.utils.set_random_seed(3)
+    one, expected = synchronised(None)
+    keras.utils.set_random_seed(3)
+    two, logs = synchronised(two_replicas)
+    for name in ("ce_loss", "kd_loss", "teacher_loss"):
+        np.testing.assert_allclose(logs[name], expected[name], rtol=1e-3, err_msg=name)
+    np.testing.assert_allclose(logs["beta"], expected["beta"], rtol=0.1)
+    statistics = one.layer_statistics(), two.layer_statistics()
+    for name in ("conv1", "conv2"):
+        alone, shared = ([each[name][f"share_{p}"] for p in ("ce", "kd")] for each in statistics)
+        np.testing.assert_allclose(shared, alone, rtol=0.1)
+
+
+def test_synchronised_statistics_cannot_be_measured_now_and_then(two_replicas):
+    message = "`monitor_every` must be 1, or 0 with a fixed `beta`. Received: monitor_every=50"
+    with pytest.raises(ValueError, match=re.escape(message)):
+        synchronised(two_replicas, monitor_every=50)
