@@ -17,13 +17,14 @@ of int8.
 operator run by itself (see `export.operator_profile`).
 """
 
+import contextlib
 import dataclasses
 import gc
 import resource
 import shutil
 import subprocess
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -114,12 +115,36 @@ def measure(
         for graph in graphs
     ]
     runs = np.empty((num_runs, len(prepared)))
-    gc.collect()
-    for row in runs:
-        row[:] = [_warm_time(network, len(prepared)) for network, _ in prepared]
+    with _collected():
+        for network, _ in prepared:
+            network.invoke()  # collecting emptied the caches
+        for row in runs:
+            row[:] = [_warm_time(network, len(prepared)) for network, _ in prepared]
     for column, (_, timing) in enumerate(prepared):
         timing.runs = runs[:, column]
     return [timing for _, timing in prepared]
+
+
+def parse_shape(sizes: Sequence[str] | None) -> list[int] | None:
+    """Numbers of `--input_layer_shape`; None if there are none."""
+    if not sizes:
+        return None
+    if not all(size.strip().isdecimal() and int(size) > 0 for size in sizes):
+        raise ExportError(
+            f"--input_layer_shape must be whole numbers above 0. Received: {','.join(sizes)}"
+        )
+    return [int(size) for size in sizes]
+
+
+@contextlib.contextmanager
+def _collected() -> Iterator[None]:
+    """Garbage is collected before, not in between."""
+    gc.collect()
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
 
 
 def _prepare(
@@ -219,7 +244,7 @@ def main() -> None:
     """Reads the flags and prints the figures."""
     values = flags.FLAGS
     options = parse_options(values.external_delegate_options)
-    shape = [int(size) for size in values.input_layer_shape or []] or None
+    shape = parse_shape(values.input_layer_shape)
     graphs = [values.graph, *values.compare]
     delegate = values.external_delegate_path
     numbers = (values.num_threads, values.num_runs, values.warmup_runs)

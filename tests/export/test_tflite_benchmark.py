@@ -183,3 +183,21 @@ def test_options_must_be_pairs(text):
     with pytest.raises(ExportError, match="must be name:value;name:value. Received: external_del"):
         benchmark.parse_options(text)
     assert benchmark.parse_options("a:1;b:2") == {"a": "1", "b": "2"}
+
+
+def test_collecting_garbage_is_not_timed(graphs, monkeypatch):
+    """It empties the caches: the run after it took ten times the others'."""
+    calls = []
+    invoke = benchmark.Network.invoke
+    monkeypatch.setattr(benchmark.Network, "invoke", lambda n: (calls.append("run"), invoke(n)))
+    monkeypatch.setattr(benchmark.gc, "collect", lambda: calls.append("collected"))
+    timing = benchmark.measure(graphs[1:2], num_runs=3, warmup_runs=2)[0]
+    assert calls == ["run"] * 2 + ["collected"] + ["run"] * 4
+    assert len(timing.runs) == 3 and benchmark.gc.isenabled()
+
+
+@pytest.mark.parametrize("sizes", [["a", "b"], ["0", "8"], ["-1"], [""]])
+def test_shapes_that_are_none(sizes):
+    rule = f"--input_layer_shape must be whole numbers above 0. Received: {','.join(sizes)}"
+    with pytest.raises(ExportError, match=re.escape(rule)):
+        benchmark.parse_shape(sizes)
