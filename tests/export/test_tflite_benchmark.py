@@ -191,7 +191,7 @@ def test_collecting_garbage_is_not_timed(graphs, monkeypatch):
     invoke = benchmark.Network.invoke
     monkeypatch.setattr(benchmark.Network, "invoke", lambda n: (calls.append("run"), invoke(n)))
     monkeypatch.setattr(benchmark.gc, "collect", lambda: calls.append("collected"))
-    timing = benchmark.measure(graphs[1:2], num_runs=3, warmup_runs=2)[0]
+    timing = benchmark.measure(graphs[:1], str(delegate_library.path()), 1, 3, 2)[0]
     assert calls == ["run"] * 2 + ["collected"] + ["run"] * 4
     assert len(timing.runs) == 3 and benchmark.gc.isenabled()
 
