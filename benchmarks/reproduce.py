@@ -1,0 +1,173 @@
+"""The runs of the published table and of the open choices, one after the other, until all are done.
+
+    python -m benchmarks.reproduce --data_dir=DIR --output=runs/reproduce --rows=published --seeds=3
+
+`--rows` takes `published`, `choices` and names such as `resnet20/pkkd` or `resnet20/pkkd/beta_0.01`
+(`benchmarks/rows.py`). Given again, the command goes on where it was cut off, from the last
+checkpoint of each run; after `--minutes`, or on SIGTERM, all runs save and it ends with 143. Every
+finished run is a row of RESULTS/runs.csv and a file of RESULTS/curves; `python -m
+benchmarks.results_table` makes the tables and pictures. On one GPU `--parallel=N` runs N at once.
+"""
+
+import dataclasses
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+from absl import flags
+
+from benchmarks import rows
+from benchmarks.results_table import record
+from experiments import errors
+from experiments.errors import RunError, Terminated
+
+POLL_SECONDS = 0.2
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """One training: a row, its seed, and how long.
+
+    Attributes:
+        row: `benchmarks.rows.Row`.
+        seed: int.
+        epochs: int.
+        batch_size: int.
+    """
+
+    row: rows.Row
+    seed: int
+    epochs: int
+    batch_size: int
+
+    @property
+    def name(self) -> str:
+        """`cifar10_resnet20_pkkd_400_epochs_batch_256_seed_0`."""
+        row = self.row.name.replace("/", "_")
+        length = f"{self.epochs}_epochs_batch_{self.batch_size}"
+        return f"{self.row.dataset}_{row}_{length}_seed_{self.seed}"
+
+    def command(self, options: dict[str, Any]) -> list[str]:
+        """The training as a command that begins or goes on."""
+        own = [f"--seed={self.seed}", f"--epochs={self.epochs}", f"--batch_size={self.batch_size}"]
+        place = [f"--data_dir={options['data_dir']}", f"--output={self.folder(options)}"]
+        common = ["--requeue", "--verbose=2", *options["flag"]]
+        program = [sys.executable, "-m", "experiments.cifar"]
+        return [*program, *self.row.flags(), *own, *place, *common]
+
+    def folder(self, options: dict[str, Any]) -> Path:
+        """Where the run writes."""
+        return Path(options["output"]) / self.name
+
+
+class Queue:
+    """Runs several trainings, so many at once, until they are done or it is told to stop.
+
+    Args:
+        runs: the trainings, in their order.
+        options: values of this program's flags.
+    """
+
+    def __init__(self, runs: list[Run], options: dict[str, Any]):
+        self.options = options
+        self.waiting = [run for run in runs if not self._is_done(run)]
+        self.active: dict[Run, subprocess.Popen] = {}
+        self.failed: list[str] = []
+        self.stopping = threading.Event()
+
+    def work(self) -> None:
+        """Trains until nothing waits; raises `Terminated` if told to stop before."""
+        minutes = self.options["minutes"]
+        deadline = time.monotonic() + 60 * minutes if minutes else float("inf")
+        while self.waiting or self.active:
+            if time.monotonic() > deadline or self.stopping.is_set():
+                self._stop()
+            while self.waiting and len(self.active) < self.options["parallel"]:
+                self._start(self.waiting.pop(0))
+            for run in [run for run, process in self.active.items() if process.poll() is not None]:
+                self._finish(run, self.active.pop(run).returncode)
+            time.sleep(POLL_SECONDS)
+        if self.failed:
+            raise RunError(f"Every run must end well. Received: {'; '.join(self.failed)}")
+
+    def _is_done(self, run: Run) -> bool:
+        done = (run.folder(self.options) / "report.json").is_file()
+        if done:
+            record(run, run.folder(self.options), Path(self.options["results"]))
+        return done
+
+    def _start(self, run: Run) -> None:
+        folder = run.folder(self.options)
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        print(f"{time.strftime('%H:%M:%S')} {run.name}", flush=True)
+        grow = {"TF_FORCE_GPU_ALLOW_GROWTH": "true"} if self.options["parallel"] > 1 else {}
+        with open(folder.with_suffix(".log"), "a") as log:
+            self.active[run] = subprocess.Popen(
+                run.command(self.options),
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                env={**os.environ, "PYTHONUNBUFFERED": "1", **grow},
+            )
+
+    def _finish(self, run: Run, code: int) -> None:
+        if self._is_done(run):
+            return
+        log = run.folder(self.options).with_suffix(".log")
+        last = (log.read_text().strip().splitlines() or [""])[-1]
+        self.failed.append(f"{run.name} ended with {code}: {last}")
+
+    def _stop(self) -> None:
+        for process in self.active.values():
+            process.send_signal(signal.SIGTERM)
+        for process in self.active.values():
+            process.wait()
+        left = len(self.waiting) + sum(not self._is_done(run) for run in self.active)
+        if left:
+            raise Terminated(f"{left} runs are left; the same command goes on with them.")
+        self.active.clear()
+
+
+def main() -> None:
+    """Runs what the flags ask for."""
+    options = {name: flags.FLAGS[name].value for name in OPTIONS}
+    options["results"] = options["results"] or f"results/{options['dataset']}"
+    for name in ("data_dir", "output"):
+        if not options[name]:
+            raise RunError(f"--{name} must name a folder. Received: {name}={options[name]}")
+    chosen = rows.chosen(options["dataset"], options["rows"])
+    length = options["epochs"], options["batch_size"]
+    runs = [Run(row, seed, *length) for seed in range(options["seeds"]) for row in chosen]
+    queue = Queue(runs, options)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: queue.stopping.set())
+    queue.work()
+    print(f"{len(runs)} runs are in {options['results']}")
+
+
+OPTIONS = ("data_dir", "output", "results", "dataset", "rows", "seeds", "epochs", "batch_size")
+OPTIONS += ("parallel", "minutes", "flag")
+
+
+def define() -> None:
+    """Defines this program's flags."""
+    flags.DEFINE_string("data_dir", None, "Folder of the data set.")
+    flags.DEFINE_string("output", None, "Folder for the runs.")
+    flags.DEFINE_string("results", None, "Folder for table and curves; None: results/DATASET.")
+    flags.DEFINE_enum("dataset", "cifar10", ("cifar10", "cifar100"), "Which of the two.")
+    flags.DEFINE_list("rows", ["published"], "published, choices, or names of rows.")
+    flags.DEFINE_integer("seeds", 3, "Of each row: 0, 1, ...", lower_bound=1)
+    flags.DEFINE_integer("epochs", 400, "Of each run.", lower_bound=1)
+    flags.DEFINE_integer("batch_size", 256, "Of each run.", lower_bound=1)
+    flags.DEFINE_integer("parallel", 1, "Runs at once.", lower_bound=1)
+    flags.DEFINE_float("minutes", None, "Stop after them.", 0.0)
+    flags.DEFINE_multi_string("flag", [], "A further flag of experiments.cifar.")
+
+
+if __name__ == "__main__":
+    define()
+    errors.run(main)

@@ -1,0 +1,132 @@
+"""The table and the learning curves of what `benchmarks.reproduce` has trained.
+
+    python -m benchmarks.results_table --results=results/cifar10
+
+Reads runs.csv and curves/ in that folder; writes table.md, means and sample standard deviations
+over seeds beside the published figures, and a picture of learning curves for each network.
+"""
+
+import argparse
+import csv
+import io
+import json
+import pathlib
+from typing import Any
+
+import numpy as np
+
+from benchmarks import rows
+from experiments import pictures
+from experiments.atomic import write_files
+from experiments.history import Table
+
+KEYS = "dataset", "model", "method", "choice", "epochs", "batch_size"
+
+
+def record(run: Any, folder: pathlib.Path, results: pathlib.Path) -> None:
+    """Enters a finished run into runs.csv, in place of an older one of its name, and its curve.
+
+    Args:
+        run: a `benchmarks.reproduce.Run`.
+        folder: what the run wrote.
+        results: folder of runs.csv and curves.
+    """
+    report = json.loads((folder / "report.json").read_text())
+    curve = (folder / "history.csv").read_bytes()
+    write_files(results / "curves", {f"{run.name}.csv": curve})
+    kept = [row for row in read(results) if row["run"] != run.name]
+    table = sorted([*kept, _row(run, report)], key=lambda row: row["run"])
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(table[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(table)
+    write_files(results, {"runs.csv": text.getvalue().encode()})
+
+
+def _row(run: Any, report: dict[str, Any]) -> dict[str, Any]:
+    environment = report["environment"]
+    row = {"run": run.name, "seed": run.seed, "epochs": run.epochs, "batch_size": run.batch_size}
+    row |= {name: getattr(run.row, name) for name in ("dataset", "model", "method", "choice")}
+    for network in ("student", "teacher"):
+        accuracy = report["accuracies"].get(network, {"final": "", "best": "", "best_epoch": ""})
+        row |= {f"{network}_{name}": value for name, value in accuracy.items()}
+    return row | {
+        "hours": round(report["times"]["total_seconds"] / 3600, 3),
+        "device": ", ".join(d for d in environment["devices"] if "GPU" in d) or environment["cpu"],
+        "tensorflow": environment["versions"]["tensorflow"],
+        "commit": environment["git_commit"],
+        "date": environment["date"][:10],
+        "flags": " ".join(run.row.flags()),
+    }
+
+
+def read(results: pathlib.Path) -> list[dict[str, str]]:
+    """The rows of runs.csv; none where there is no such file."""
+    path = results / "runs.csv"
+    if not path.is_file():
+        return []
+    with open(path, newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def groups(runs: list[dict[str, str]]) -> dict[tuple, list[dict[str, str]]]:
+    """Runs that differ in their seed alone."""
+    found: dict[tuple, list] = {}
+    for run in runs:
+        found.setdefault(tuple(run[key] for key in KEYS), []).append(run)
+    return found
+
+
+def table(runs: list[dict[str, str]]) -> str:
+    """Markdown: a line for the runs that differ in their seed alone; accuracies in %."""
+    head = "data | network | method | epochs, batch | seeds | final | best epoch | teacher, final"
+    lines = [f"| {head} | published, 400 epochs | hours a run, device |", "|---" * 10 + "|"]
+    for (dataset, model, method, choice, epochs, batch), same in groups(runs).items():
+        published = rows.Row(dataset, model, method, choice).published()
+        cells = [dataset, model, f"{method} {choice}".strip(), f"{epochs}, {batch}", len(same)]
+        names = "student_final", "student_best", "teacher_final"
+        cells += [_mean([run[name] for run in same]) for name in names]
+        hours = np.mean([float(run["hours"]) for run in same])
+        cells += [published or "", f"{hours:.1f}, {same[0]['device']}"]
+        lines.append(f"| {' | '.join(map(str, cells))} |")
+    return "\n".join(lines) + "\n"
+
+
+def _mean(values: list[str]) -> str:
+    numbers = [100 * float(value) for value in values if value]
+    if not numbers:
+        return ""
+    spread = f" ± {np.std(numbers, ddof=1):.2f}" if len(numbers) > 1 else ""
+    return f"{np.mean(numbers):.2f}{spread}"
+
+
+def curves(results: pathlib.Path) -> list[str]:
+    """Draws a picture for each network and length; returns the files' names."""
+    drawn: dict[str, dict[str, np.ndarray]] = {}
+    for (dataset, model, method, choice, epochs, batch), same in groups(read(results)).items():
+        found = [Table(results / "curves" / f"{run['run']}.csv", 10**9) for run in same]
+        lines = np.array([history.column("val_accuracy") for history in found])
+        name = "CNN" if method == "cnn" else f"{method.upper()} ANN {choice}".strip()
+        picture = f"{dataset}_{model}_{epochs}_epochs_batch_{batch}.png"
+        drawn.setdefault(picture, {})[name] = lines.mean(0)
+    for picture, runs in drawn.items():
+        pictures.comparison(runs, results / picture)
+    return list(drawn)
+
+
+def main() -> None:
+    """Writes table.md and the pictures."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--results", type=pathlib.Path, default=pathlib.Path("results/cifar10"))
+    results = parser.parse_args().results
+    if not read(results):
+        raise SystemExit(f"error: --results must hold runs.csv. Received: results={results}")
+    text = table(read(results))
+    for name in curves(results):
+        text += f"\n![Test accuracy of each method, mean over its seeds.]({name})\n"
+    write_files(results, {"table.md": text.encode()})
+    print(text)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,122 @@
+"""The queue of trainings: what it runs, what it leaves, how it is cut off and goes on."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+from benchmarks import results_table, rows
+from benchmarks.reproduce import Run
+
+NAME = "cifar10_resnet20_plain_1_epochs_batch_8_seed_0"
+
+
+@pytest.fixture
+def images(tmp_path):
+    """A data set of a few random images."""
+    random, folder = np.random.default_rng(0), tmp_path / "data"
+    folder.mkdir()
+    for split, count in (("train", 480), ("test", 16)):
+        shape = (count, 32, 32, 3)
+        np.save(folder / f"{split}_images.npy", random.integers(0, 256, shape, np.uint8))
+        np.save(folder / f"{split}_labels.npy", np.arange(count) % 10)
+    return folder
+
+
+def start(folder, images, *more):
+    command = [sys.executable, "-m", "benchmarks.reproduce", f"--data_dir={images}"]
+    command += [f"--output={folder / 'runs'}", f"--results={folder / 'results'}", "--seeds=1"]
+    command += ["--rows=resnet20/plain", "--epochs=1", "--batch_size=8", *more]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def test_every_row_can_be_parsed():
+    """Its flags, by the program itself; and every flagfile is there."""
+    known = [row for dataset in ("cifar10", "cifar100") for row in rows.rows(dataset)]
+    lines = [["experiments.cifar", *row.flags()] for row in known]
+    program = f"""
+from absl import flags
+from experiments import cifar, flags as shared
+shared.define()
+flags.DEFINE_enum("dataset", "cifar10", ("cifar10", "cifar100"), "")
+for line in {lines!r}:
+    flags.FLAGS.unparse_flags()
+    flags.FLAGS(line)
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert len(lines) == 2 * (10 + len(rows.CHOICES)) == len({str(line) for line in lines})
+
+
+def test_names_stand_for_rows():
+    published = rows.chosen("cifar10", ["published"])
+    assert [row.published() for row in published[:4]] == [92.93, 92.02, None, 92.96]
+    both = rows.chosen("cifar10", ["resnet20/pkkd/beta_0.01", "resnet20/kd", "resnet20/kd"])
+    assert [row.name for row in both] == ["resnet20/pkkd/beta_0.01", "resnet20/kd"]
+    with pytest.raises(ValueError, match="must be one of published, choices.* Received: 'r20'"):
+        rows.chosen("cifar10", ["r20"])
+
+
+def finished(folder, run, accuracies):
+    """What a run leaves, as far as the table reads it."""
+    folder.mkdir(parents=True)
+    report = {
+        "accuracies": {"student": {"final": accuracies[-1], "best": max(accuracies)}},
+        "environment": {"devices": ["CPU:0"], "cpu": "a processor", "git_commit": "abc"},
+        "times": {"total_seconds": 1800},
+    }
+    report["accuracies"]["student"]["best_epoch"] = 1
+    report["environment"] |= {"versions": {"tensorflow": "2.21.0"}, "date": "2026-01-02T03:04"}
+    (folder / "report.json").write_text(json.dumps(report))
+    history = [f"{epoch},{value}" for epoch, value in enumerate(accuracies, 1)]
+    (folder / "history.csv").write_text("\n".join(["epoch,val_accuracy", *history]) + "\n")
+    results_table.record(run, folder, folder.parent / "results")
+
+
+def test_table_and_curves(tmp_path):
+    row = rows.Row("cifar10", "resnet20", "pkkd")
+    for number, (seed, values) in enumerate([(0, [0.3, 0.1]), (1, [0.9, 0.92]), (0, [0.9, 0.91])]):
+        finished(tmp_path / str(number), Run(row, seed, 2, 256), values)
+    results = tmp_path / "results"
+    assert [r["seed"] for r in results_table.read(results)] == ["0", "1"]  # the first was replaced
+    line = results_table.table(results_table.read(results)).splitlines()[-1]
+    expected = "| cifar10 | resnet20 | pkkd | 2, 256 | 2 | 91.50 ± 0.71 | 91.50 ± 0.71 |  | 92.96 |"
+    assert line == f"{expected} 0.5, a processor |"
+    assert results_table.curves(results) == ["cifar10_resnet20_2_epochs_batch_256.png"]
+    assert (results / "cifar10_resnet20_2_epochs_batch_256.png").stat().st_size > 10_000
+
+
+@pytest.mark.slow
+def test_a_run_that_fails_is_told_with_its_last_words(tmp_path):
+    process = start(tmp_path, tmp_path / "nothing")
+    _, text = process.communicate()
+    assert process.returncode == 1
+    assert re.search(rf"Every run must end well. Received: {NAME} ended with 1: error: ", text)
+
+
+@pytest.mark.slow
+def test_cut_off_and_finished(tmp_path, images):
+    process = start(tmp_path, images, "--flag=--monitor_every=0")
+    log, deadline = tmp_path / "runs" / f"{NAME}.log", time.monotonic() + 200
+    while not (log.exists() and "output:" in log.read_text()):
+        assert process.poll() is None and time.monotonic() < deadline
+        time.sleep(0.05)
+    time.sleep(6)  # somewhere in the training, whose state is saved then; or just before it
+    process.send_signal(signal.SIGTERM)
+    _, text = process.communicate()
+    assert process.returncode == 143 and "the same command goes on with" in text
+    assert not (tmp_path / "results").exists()
+    process = start(tmp_path, images, "--flag=--monitor_every=0")
+    _, text = process.communicate()
+    assert process.returncode == 0, text
+    assert [row["run"] for row in results_table.read(tmp_path / "results")] == [NAME]
+    assert (tmp_path / "results" / "curves" / f"{NAME}.csv").is_file()
+    written = os.path.getmtime(tmp_path / "runs" / NAME / "report.json")
+    assert start(tmp_path, images).wait() == 0
+    assert os.path.getmtime(tmp_path / "runs" / NAME / "report.json") == written
