@@ -64,7 +64,8 @@ setup(
             *(f"kernels/**/*.{suffix}" for suffix in ("cc", "h", "cu", "cuh")),
             "tensorflow/*",
             "tflite/*",
-        ]
+        ],
+        "pkkd_tf": ["pretrained/*.keras", "pretrained/*.tflite"],
     },
     ext_modules=[Extension("custom_ops.tensorflow._pkkd_ops", [])] if COMPILER else [],
     cmdclass={"build_ext": BuildOps},

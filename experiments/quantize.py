@@ -19,11 +19,10 @@ import numpy as np
 from absl import flags as absl_flags
 
 import pkkd_tf
-from experiments import errors, flags, networks, report, results
+from experiments import errors, evaluate, flags, networks, report, results
 from experiments.errors import RunError
 from pkkd_tf import quantization
 
-DATASETS = ("digits", "cifar10", "cifar100", "imagenet")
 STEPS = ("float", "quantized", "batch norm re-estimated", "fine-tuned")
 
 
@@ -50,7 +49,10 @@ def run(options: dict[str, Any]) -> dict[str, Any]:
     began = time.monotonic()
 
     def measure(step: str, model: keras.Model) -> None:
-        found, seconds = accuracy(model, data, options["batch_size"]), time.monotonic() - began
+        found, seconds = (
+            evaluate.accuracy(model, data, options["batch_size"]),
+            time.monotonic() - began,
+        )
         steps.append({"name": step, "accuracy": found, "seconds": seconds})
         print(f"{step:24s} {100 * found:6.2f} % of {data.num_test:,} images", flush=True)
 
@@ -65,15 +67,6 @@ def run(options: dict[str, Any]) -> dict[str, Any]:
         _fine_tune(quantized, teacher, data, options)
         measure(STEPS[3], quantized)
     return _write(folder, quantized, data, steps, options)
-
-
-def accuracy(model: keras.Model, data: Any, batch_size: int) -> float:
-    """The share of test images whose largest logit is their label's."""
-    hits = [
-        np.argmax(model.predict_on_batch(images), -1) == labels.numpy()
-        for images, labels in data.test(batch_size)
-    ]
-    return float(np.concatenate(hits).mean())
 
 
 def _augmented(data: Any, options: dict[str, Any]) -> np.ndarray:
@@ -146,7 +139,7 @@ def define() -> None:
     flag.DEFINE_string("model", None, "A trained network, student.keras.", required=True)
     flag.DEFINE_string("teacher", None, "A network to learn from; None: from labels alone.")
     flag.DEFINE_string("output", None, "Folder for what is written.", required=True)
-    flag.DEFINE_enum("dataset", "cifar10", DATASETS, "What the network was trained on.")
+    flag.DEFINE_enum("dataset", "cifar10", evaluate.DATASETS, "What the network was trained on.")
     flag.DEFINE_string("data_dir", None, "Folder of the data set.")
     flag.DEFINE_integer("image_size", None, "Pixels; imagenet only.", lower_bound=8)
     flag.DEFINE_enum("augmentation", "standard", ("standard", "none"), "In fine-tuning.")

@@ -3,6 +3,7 @@
 from pkkd_tf import analysis, data, distillation, layers, models, ops, optimizers, quantization
 from pkkd_tf.analysis import count_operations, summary
 from pkkd_tf.distillation import PKKD
+from pkkd_tf.pretrained import load_pretrained
 
 __all__ = [
     "PKKD",
@@ -11,6 +12,7 @@ __all__ = [
     "data",
     "distillation",
     "layers",
+    "load_pretrained",
     "models",
     "ops",
     "optimizers",

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import pkkd_tf
-from experiments import quantize
+from experiments import evaluate, quantize
 from experiments.errors import RunError
 from pkkd_tf import quantization
 
@@ -51,7 +51,7 @@ def test_network_of_three_bits(network, tmp_path):
     model = keras.models.load_model(output / "quantized.keras")
     assert {entry["bits"] for entry in quantization.ranges(model).values()} == {3}
     assert max(len(e["ranges"]) for e in quantization.ranges(model).values()) == 2
-    found = quantize.accuracy(model, pkkd_tf.data.load("digits"), 64)
+    found = evaluate.accuracy(model, pkkd_tf.data.load("digits"), 64)
     assert found == pytest.approx(accuracies[-1])
     trained, given = (keras.models.load_model(p) for p in (output / "quantized.keras", network))
     filters = [m.get_layer("stage1_block1_conv1").kernel for m in (trained, given)]

@@ -1,0 +1,61 @@
+"""Accuracy of a network on the test images of a data set.
+
+    python -m experiments.evaluate --model=runs/r20/student.keras --dataset=cifar10 --data_dir=DIR
+    python -m experiments.evaluate --model=resnet20_cifar10 --data_dir=DIR
+
+--model is a .keras file or the name of a network that comes with the package.
+"""
+
+from typing import Any
+
+import numpy as np
+from absl import flags as absl_flags
+
+import pkkd_tf
+from experiments import errors, flags, networks
+from pkkd_tf import pretrained
+
+DATASETS = ("digits", "cifar10", "cifar100", "imagenet")
+
+
+def accuracy(model: Any, data: Any, batch_size: int) -> float:
+    """The share of test images whose largest logit is their label's."""
+    hits = [
+        np.argmax(model.predict_on_batch(images), -1) == labels.numpy()
+        for images, labels in data.test(batch_size)
+    ]
+    return float(np.concatenate(hits).mean())
+
+
+def run(options: dict[str, Any]) -> float:
+    """Measures, prints and returns the accuracy of the network that `options` name.
+
+    Args:
+        options: values of this program's flags.
+
+    Raises:
+        RunError, ValueError, OSError: with a message for the user.
+    """
+    known = options["model"] in pretrained.ACCURACY
+    path = pretrained.pretrained_path(options["model"]) if known else options["model"]
+    network = networks.load(path, "--model")
+    where = {name: options[name] for name in ("data_dir", "image_size")}
+    data = pkkd_tf.data.load(options["dataset"], augmentation="none", **where)
+    found = accuracy(network, data, options["batch_size"])
+    print(f"{100 * found:.2f} % of {data.num_test:,} test images")
+    return found
+
+
+def define() -> None:
+    """Defines this program's flags."""
+    flag = absl_flags
+    flag.DEFINE_string("model", None, "A .keras file, or resnet20_cifar10.", required=True)
+    flag.DEFINE_enum("dataset", "cifar10", DATASETS, "Whose test images.")
+    flag.DEFINE_string("data_dir", None, "Folder of the data set.")
+    flag.DEFINE_integer("image_size", None, "Pixels; imagenet only.", lower_bound=8)
+    flag.DEFINE_integer("batch_size", 250, "Images at once.", lower_bound=1)
+
+
+if __name__ == "__main__":
+    define()
+    errors.run(lambda: run(flags.values()))

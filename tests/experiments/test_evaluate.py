@@ -1,0 +1,32 @@
+"""The program that measures a network on test images."""
+
+import numpy as np
+import pytest
+
+import pkkd_tf
+from experiments import evaluate
+from experiments.errors import RunError
+
+
+def options(**changed):
+    given = {"model": "resnet20_cifar10", "dataset": "cifar10", "data_dir": None}
+    return {**given, "image_size": None, "batch_size": 7, **changed}
+
+
+def test_accuracy_of_a_network_that_comes_with_the_package(tmp_path, capsys):
+    """Images whose labels are the network's own classes, but for every fourth."""
+    images = np.random.default_rng(0).integers(0, 256, (20, 32, 32, 3), np.uint8)
+    how = pkkd_tf.data.PREPROCESSING["cifar10"]
+    network = pkkd_tf.load_pretrained("resnet20_cifar10")
+    logits = network((images * how["scale"] - how["mean"]) / how["std"])
+    labels = (np.argmax(logits, -1) + (np.arange(20) % 4 == 0)) % 10
+    for split in ("train", "test"):
+        np.save(tmp_path / f"{split}_images.npy", images)
+        np.save(tmp_path / f"{split}_labels.npy", labels)
+    assert evaluate.run(options(data_dir=str(tmp_path))) == 0.75
+    assert capsys.readouterr().out == "75.00 % of 20 test images\n"
+
+
+def test_file_that_is_not_there():
+    with pytest.raises(RunError, match="--model must name a .keras file. Received: model=other"):
+        evaluate.run(options(model="other"))

@@ -1,0 +1,49 @@
+"""The networks that come with the package: the right files, and what computes them now."""
+
+import re
+
+import numpy as np
+import pytest
+from ai_edge_litert.interpreter import Interpreter, load_delegate
+
+import pkkd_tf
+from pkkd_tf import pretrained
+from tests import delegate_library
+
+# Of `pixels`, from the network whose accuracy was measured on all of CIFAR-10's test images.
+LOGITS = [0.1463, -1.6089, 2.3547, -2.0300, 0.6482, -3.9065, 4.9660, -2.6983, 0.6715, -0.0403]
+
+
+def pixels():
+    """An image that no photograph is like."""
+    values = np.arange(32 * 32 * 3).reshape(1, 32, 32, 3) * 7919 % 256
+    how = pkkd_tf.data.PREPROCESSING["cifar10"]
+    return ((values * how["scale"] - how["mean"]) / how["std"]).astype("float32")
+
+
+def test_network_gives_what_it_gave(path):
+    network = pkkd_tf.load_pretrained("resnet20_cifar10")
+    np.testing.assert_allclose(network(pixels())[0], LOGITS, atol=2e-3)
+    assert sum(o.multiplications for o in pkkd_tf.count_operations(network)) == 443_008
+
+
+def test_integers_are_near():
+    delegate = load_delegate(str(delegate_library.path()))
+    file = pretrained.pretrained_path("resnet20_cifar10", "int8")
+    network = Interpreter(file, experimental_delegates=[delegate])
+    network.allocate_tensors()
+    x, y = network.get_input_details()[0], network.get_output_details()[0]
+    (scale, zero), (step, level) = x["quantization"], y["quantization"]
+    network.set_tensor(
+        x["index"], np.clip(np.rint(pixels() / scale) + zero, -128, 127).astype(np.int8)
+    )
+    network.invoke()
+    logits = (network.get_tensor(y["index"])[0].astype(float) - level) * step
+    assert np.abs(logits - LOGITS).max() < 0.15 * np.ptp(LOGITS)
+
+
+@pytest.mark.parametrize("name, form", [("resnet50", "keras"), ("resnet20_cifar10", "onnx")])
+def test_other_names(name, form):
+    rule = f"form` one of ['int8', 'keras']. Received: name={name!r}, form={form!r}"
+    with pytest.raises(ValueError, match=re.escape(rule)):
+        pretrained.pretrained_path(name, form)
