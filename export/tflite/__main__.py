@@ -11,8 +11,11 @@
                 delegate. Ranges come from calibration images:
                 --dataset=cifar10 --calibration_data=FOLDER, or --calibration_data=FILE.npy
 
-A float file's outputs are compared with the network's before it is written, an int8 file's with
-those of an integer reference. A network without adder layers becomes int8 by TFLite's converter.
+A float file's outputs are compared with the network's before it is written. An int8 file is
+compared operator by operator with an integer reference: adder layers bit for bit; convolutions,
+dense layers, means, maxima, ReLUs, slices and paddings to one step, as TFLite has several kernels
+for them; sums, products, averages and depthwise convolutions are not in the reference.
+A network without adder layers becomes int8 by TFLite's converter.
 """
 
 import numpy as np

@@ -116,6 +116,13 @@ class Graph:
             scale=scales, zeroPoint=np.array(zeros), quantizedDimension=axis
         )
 
+    def scale(self, tensor: int) -> tuple[list[float], list[int]]:
+        """What `set_scale` said of a tensor; nothing where it is not quantized."""
+        found = self.subgraph.tensors[tensor].quantization
+        if found is None or found.scale is None:
+            return [], []
+        return [float(s) for s in found.scale], [int(z) for z in found.zeroPoint]
+
     def operator_code(self, name: str, version: int) -> int:
         """The number of a builtin operator's code, added if the model has none."""
         wanted = getattr(schema.BuiltinOperator, name)

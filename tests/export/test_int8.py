@@ -13,6 +13,7 @@ import pytest
 from export.program import ExportError
 from export.tflite import Network, convert, export_tflite, int8
 from export.tflite.graph import Graph, get_options
+from export.tflite.int8 import reference
 from export.tflite.int8.adder import fixed_point
 from export.tflite.int8.scales import Scale
 from pkkd_tf import models
@@ -235,10 +236,8 @@ def test_refusals(network, tmp_path):
 
 
 def test_wrong_integers_are_not_written(network, tmp_path, monkeypatch):
-    from export.tflite.int8 import making
-
-    actual = making.run_adder
-    monkeypatch.setattr(making, "run_adder", lambda *inputs: actual(*inputs) + 1)
+    actual = reference.run_adder
+    monkeypatch.setattr(reference, "run_adder", lambda *inputs: actual(*inputs) + 1)
     network.save(tmp_path / "x.keras")
     arguments = tmp_path / "x.tflite", "int8", delegate_library.path(), False, images(network, 8)
     with pytest.raises(ExportError, match="bit for bit; it was not written"):

@@ -20,8 +20,10 @@ VERSIONS = {
     "AVERAGE_POOL_2D": 2,
     "PAD": 2,
     "RELU": 2,
+    "RELU6": 2,
     "TRANSPOSE": 2,
     "RESHAPE": 1,
+    "STRIDED_SLICE": 2,
 }
 # Axis of the outputs in the filters of operators that have some.
 OUTPUT_AXIS = {"CONV_2D": 0, "DEPTHWISE_CONV_2D": 3, "FULLY_CONNECTED": 0}
@@ -74,7 +76,7 @@ def _quantize_constants(graph: Graph, operator: Any) -> None:
         values = None if number < 0 else graph.constant(number)
         if values is None or values.dtype != np.float32:
             continue
-        scale = Scale.of_range(min(values.min(), 0.0), max(values.max(), 0.0))
+        scale = Scale.of_values(values)
         constant = graph.add_constant(scale.quantized(values), graph.tensor_name(number))
         graph.set_scale(constant, scale.step, scale.zero)
         operator.inputs[place] = constant

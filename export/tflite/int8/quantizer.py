@@ -16,7 +16,7 @@ from export.tflite.int8.scales import SAME_SCALE, Scale
 from export.tflite.responses import CUSTOM_OPERATOR
 from pkkd_tf.quantization.integer import MOST
 
-SHAPES = ("SHAPE", "STRIDED_SLICE", "PACK")  # compute integers, which stay what they are
+SHAPES = ("SHAPE", "STRIDED_SLICE", "PACK")  # of integers, which stay what they are
 BITS = (2, 8)
 Range = scales.Range
 
@@ -59,7 +59,7 @@ def quantize(
         if graph.name(operator) == CUSTOM_OPERATOR:
             sample = None if ranges else observed.samples[int(operator.inputs[0])]
             quantize_adder(graph, operator, chosen, sample)
-        elif graph.name(operator) not in SHAPES:
+        elif not _computes_shapes(graph, operator):
             builtin.quantize_builtin(graph, operator, chosen)
     for tensor, scale in chosen.items():
         graph.set_type(tensor, np.int8)
@@ -72,14 +72,19 @@ def quantize(
 
 
 def _check_operators(graph: Graph) -> None:
-    names = {graph.name(operator) for operator in graph.operators}
-    unknown = sorted(names - {CUSTOM_OPERATOR, *builtin.VERSIONS, *SHAPES})
+    known = sorted({CUSTOM_OPERATOR, *builtin.VERSIONS})
+    names = {graph.name(o) for o in graph.operators if not _computes_shapes(graph, o)}
+    unknown = sorted(names - set(known))
     if unknown:
-        known = sorted({CUSTOM_OPERATOR, *builtin.VERSIONS})
         raise ExportError(
             f"Operators of an int8 network must be among {', '.join(known)}. "
             f"Received: {', '.join(unknown)}"
         )
+
+
+def _computes_shapes(graph: Graph, operator: Any) -> bool:
+    integers = graph.dtype(operator.outputs[0]) in (np.int32, np.int64)
+    return integers and graph.name(operator) in SHAPES
 
 
 def _is_bounded(graph: Graph, tensor: int) -> bool:

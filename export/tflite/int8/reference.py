@@ -16,7 +16,13 @@ from export.tflite.responses import CUSTOM_OPERATOR
 from pkkd_tf.ops.geometry import make_geometry
 from pkkd_tf.quantization.integer import LEAST, MOST, adder_conv2d_int8
 
-_RELU = schema.ActivationFunctionType.RELU
+_Activation = schema.ActivationFunctionType
+_BOUNDS = {  # of the real numbers that an activation lets through
+    _Activation.NONE: (-np.inf, np.inf),
+    _Activation.RELU: (0.0, np.inf),
+    _Activation.RELU6: (0.0, 6.0),
+    _Activation.RELU_N1_TO_1: (-1.0, 1.0),
+}
 _SAME = schema.Padding.SAME
 
 
@@ -48,19 +54,28 @@ class IntegerNetwork:
         """The int8 outputs for int8 images (N, H, W, C)."""
         values = {int(self.graph.subgraph.inputs[0]): images}
         for operator in self.graph.operators:
-            values[int(operator.outputs[0])] = self._compute(operator, values)
+            values[int(operator.outputs[0])] = compute(self.graph, operator, values)
         return values[int(self.graph.subgraph.outputs[0])]
 
-    def _compute(self, operator: Any, values: dict[int, np.ndarray]) -> np.ndarray:
-        inputs = [
-            None if t < 0 else values[int(t)] if int(t) in values else self.graph.constant(t)
-            for t in operator.inputs
-        ]
-        name = self.graph.name(operator)
-        if name == CUSTOM_OPERATOR:
-            return run_adder(get_options(operator), inputs)
-        scales = _Scales(self.graph, operator)
-        return _OPERATORS[name](operator.builtinOptions, inputs, scales)
+
+def compute(graph: Graph, operator: Any, values: dict[int, np.ndarray]) -> np.ndarray | None:
+    """The output of one operator.
+
+    Args:
+        graph: the int8 network.
+        operator: one of its operators.
+        values: numbers of its computed tensors.
+
+    Returns:
+        The integers; None where the operator is not known here, or an input neither.
+    """
+    inputs = [None if t < 0 else values.get(int(t), graph.constant(t)) for t in operator.inputs]
+    name, given = graph.name(operator), [x is not None for x in inputs]
+    if name not in (CUSTOM_OPERATOR, *_OPERATORS) or given != [t >= 0 for t in operator.inputs]:
+        return None
+    if name == CUSTOM_OPERATOR:
+        return run_adder(get_options(operator), inputs)
+    return _OPERATORS[name](operator.builtinOptions, inputs, _Scales(graph, operator))
 
 
 def run_adder(options: dict[str, int], inputs: list[Any]) -> np.ndarray:
@@ -96,9 +111,14 @@ class _Scales:
 
     def requantized(self, sums: np.ndarray, factor: Any, activation: int) -> np.ndarray:
         """int32 sums times float32 factors, rounded, as int8."""
-        zero = self.zeros[-1]
-        scaled = np.rint(sums.astype(np.float32) * np.float32(factor)).astype(np.int64) + zero
-        return np.clip(scaled, zero if activation == _RELU else LEAST, MOST).astype(np.int8)
+        scaled = np.rint(sums.astype(np.float32) * np.float32(factor)).astype(np.int64)
+        return self.activated(scaled + self.zeros[-1], activation)
+
+    def activated(self, values: np.ndarray, activation: int) -> np.ndarray:
+        """Integers of the output as int8, within the bounds of an activation."""
+        step, zero = np.float32(self.steps[-1][0]), self.zeros[-1]
+        low, high = (np.rint(np.float32(bound) / step) + zero for bound in _BOUNDS[activation])
+        return np.clip(values, max(low, LEAST), min(high, MOST)).astype(np.int8)
 
 
 def _conv(options: Any, inputs: list[Any], scales: _Scales) -> np.ndarray:
@@ -109,8 +129,11 @@ def _conv(options: Any, inputs: list[Any], scales: _Scales) -> np.ndarray:
         (options.dilationHFactor, options.dilationWFactor),
         1,
     )
-    windows = _windows(x.astype(np.int32) - scales.zeros[0], filters.shape[1:3], geometry)
-    sums = np.tensordot(windows, filters.astype(np.int32), ((3, 4, 5), (1, 2, 3)))
+    windows = _windows(x.astype(np.float64) - scales.zeros[0], filters.shape[1:3], geometry)
+    groups = x.shape[3] // filters.shape[3]
+    pairs = zip(np.split(windows, groups, -1), np.split(filters.astype(np.float64), groups))
+    sums = [np.tensordot(part, own, ((3, 4, 5), (1, 2, 3))) for part, own in pairs]
+    sums = np.concatenate(sums, -1).astype(np.int64)  # exact in float64, and faster there
     sums = sums if bias is None else sums + bias
     return scales.requantized(sums, _factor(scales), options.fusedActivationFunction)
 
@@ -132,6 +155,7 @@ def _factor(scales: _Scales) -> np.ndarray:
 
 def _fully_connected(options: Any, inputs: list[Any], scales: _Scales) -> np.ndarray:
     x, filters, bias = inputs
+    x = x if options.keepNumDims else x.reshape(-1, filters.shape[1])
     sums = (x.astype(np.int32) - scales.zeros[0]) @ filters.astype(np.int32).T
     sums = sums if bias is None else sums + bias
     return scales.requantized(sums, _factor(scales), options.fusedActivationFunction)
@@ -147,16 +171,46 @@ def _mean(options: Any, inputs: list[Any], scales: _Scales) -> np.ndarray:
 
 
 def _max_pool(options: Any, inputs: list[Any], scales: _Scales) -> np.ndarray:
-    del scales
     kernel = options.filterHeight, options.filterWidth
     padding = "SAME" if options.padding == _SAME else "VALID"
     geometry = make_geometry((options.strideH, options.strideW), padding, 1, 1)
     x = inputs[0].astype(np.int32) - LEAST  # padding counts as the smallest value
-    return (_windows(x, kernel, geometry).max((3, 4)) + LEAST).astype(np.int8)
+    highest = _windows(x, kernel, geometry).max((3, 4)) + LEAST
+    return scales.activated(highest, options.fusedActivationFunction)
+
+
+def _activation(kind: int) -> Callable[[Any, list[Any], _Scales], np.ndarray]:
+    """An operator of its own, whose output may have another scale."""
+
+    def compute(options: Any, inputs: list[Any], scales: _Scales) -> np.ndarray:
+        del options
+        factor = np.float32(scales.steps[0][0]) / np.float32(scales.steps[-1][0])
+        return scales.requantized(inputs[0].astype(np.int32) - scales.zeros[0], factor, kind)
+
+    return compute
 
 
 def _pad(options: Any, inputs: list[Any], scales: _Scales) -> np.ndarray:
     return np.pad(inputs[0], inputs[1], constant_values=scales.zeros[0])
+
+
+def _strided_slice(options: Any, inputs: list[Any], scales: _Scales) -> np.ndarray:
+    """A bit of a mask speaks of one place of (first, end, step)."""
+    del scales
+    x, places = inputs[0], []
+    for number, (first, end, step) in enumerate(zip(*inputs[1:])):
+        bit = 1 << number
+        if options.ellipsisMask & bit:
+            places.append(Ellipsis)
+        elif options.newAxisMask & bit:
+            places.append(np.newaxis)
+        elif options.shrinkAxisMask & bit:
+            places.append(int(first))
+        else:
+            end = first + end if options.offset else end
+            begun, ended = options.beginMask & bit, options.endMask & bit
+            places.append(slice(None if begun else first, None if ended else end, step))
+    return x[tuple(places)]
 
 
 _OPERATORS: dict[str, Callable[[Any, list[Any], _Scales], Any]] = {
@@ -164,10 +218,13 @@ _OPERATORS: dict[str, Callable[[Any, list[Any], _Scales], Any]] = {
     "FULLY_CONNECTED": _fully_connected,
     "MEAN": _mean,
     "MAX_POOL_2D": _max_pool,
+    "RELU": _activation(_Activation.RELU),
+    "RELU6": _activation(_Activation.RELU6),
     "PAD": _pad,
     "MINIMUM": lambda options, inputs, scales: np.minimum(*inputs),
+    "TRANSPOSE": lambda options, inputs, scales: np.transpose(*inputs),
     "RESHAPE": lambda options, inputs, scales: inputs[0].reshape(inputs[1]),
     "SHAPE": lambda options, inputs, scales: np.array(inputs[0].shape),
-    "STRIDED_SLICE": lambda options, inputs, scales: inputs[0][inputs[1][0]],
+    "STRIDED_SLICE": _strided_slice,
     "PACK": lambda options, inputs, scales: np.stack(inputs),
 }

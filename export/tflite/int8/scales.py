@@ -17,9 +17,17 @@ from pkkd_tf import ops
 from pkkd_tf.quantization import calibration
 from pkkd_tf.quantization.integer import LEAST, MOST
 
-SAME_SCALE = ("MAX_POOL_2D", "AVERAGE_POOL_2D", "RESHAPE", "PAD", "TRANSPOSE")
+SAME_SCALE = (
+    "MAX_POOL_2D",
+    "AVERAGE_POOL_2D",
+    "RESHAPE",
+    "PAD",
+    "TRANSPOSE",
+    "STRIDED_SLICE",
+)
 OPERATIONS = 1 << 26  # |x - f| a layer and candidate, at most
 SMALLEST_RANGE = 1e-6
+LARGEST_RATIO = 2**10  # of a step that is added to that of the sum; TFLite aborts at 2**19
 Range = tuple[np.ndarray, float, float]  # filters of an adder layer, and what they are rounded in
 
 
@@ -38,6 +46,15 @@ class Scale:
         step = float(np.float32(max(high - low, SMALLEST_RANGE) / levels))
         zero = int(np.clip(np.rint(LEAST - low / step), LEAST, LEAST + levels))
         return cls(step, zero, LEAST + levels)
+
+    @classmethod
+    def of_values(cls, values: np.ndarray) -> "Scale":
+        """Covers the values, and 0."""
+        return cls.of_range(min(values.min(), 0.0), max(values.max(), 0.0))
+
+    def at_least(self, step: float) -> "Scale":
+        """This one, or the one of the same zero point with a larger step."""
+        return dataclasses.replace(self, step=max(self.step, float(np.float32(step))))
 
     @property
     def range(self) -> tuple[float, float]:
@@ -127,7 +144,7 @@ def choose(
     """
     first = {t: t for t in observed.low}
     for operator in graph.operators:
-        if graph.name(operator) in SAME_SCALE:
+        if graph.name(operator) in SAME_SCALE and operator.outputs[0] in first:
             first[operator.outputs[0]] = first[operator.inputs[0]]
     scales = {}
     for root in dict.fromkeys(first.values()):
@@ -135,10 +152,24 @@ def choose(
         readers = [o for o in graph.named(CUSTOM_OPERATOR) if o.inputs[0] in tied]
         bounds = min(observed.low[t] for t in tied), max(observed.high[t] for t in tied)
         scale = _known(graph, readers, ranges, bits)
-        if scale is None and readers:
+        least = _least_step(graph, root, scales, dead=scale is None and not any(bounds))
+        if scale is None and readers and any(bounds):
             scale = _best(graph, observed, readers, bounds, bits)
-        scales |= dict.fromkeys(tied, scale or Scale.of_range(*bounds))
+        scale = scale or Scale.of_range(*bounds, bits if readers else 8)
+        scales |= dict.fromkeys(tied, scale.at_least(least))
     return scales
+
+
+def _least_step(graph: Graph, tensor: int, scales: dict[int, Scale], dead: bool) -> float:
+    """That of the inputs for a tensor of which only 0 is known; a small part of it for sums."""
+    producer = graph.producer(tensor)
+    if producer is None:
+        return float(dead)
+    adds = graph.name(producer) in ("ADD", "SUB")
+    inputs = [int(t) for t in (producer.inputs if adds else producer.inputs[:1])]
+    found = [scales[t] if t in scales else Scale.of_values(graph.constant(t)) for t in inputs]
+    largest = max(scale.step for scale in found)
+    return largest if dead else largest / LARGEST_RATIO if adds else 0.0
 
 
 def _known(graph: Graph, readers: list, ranges: Sequence[Range], bits: int) -> Scale | None:
