@@ -62,6 +62,13 @@ def load_network(path: str | os.PathLike, flag: str = "--model") -> keras.Model:
 
 def _check_network(model: Any, path: str | os.PathLike, flag: str) -> None:
     """One batch of images in, one tensor out, sizes known since it was built."""
+    output = getattr(model, "output", None)
+    if isinstance(output, dict):
+        raise ExportError(
+            f"{flag} must give one tensor, not a dict of some: take that output alone, as "
+            f"keras.Model(model.inputs, model.output[name]). Received: '{path}', "
+            f"outputs={ {name: getattr(y, 'shape', y) for name, y in output.items()} }"
+        )
     inputs = getattr(model, "inputs", None) or []
     outputs = getattr(model, "outputs", None) or []
     if len(inputs) != 1 or len(outputs) != 1 or len(inputs[0].shape) != 4:

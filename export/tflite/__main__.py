@@ -22,6 +22,7 @@ import numpy as np
 from absl import flags
 
 from export import program
+from export.program import ExportError
 from export.tflite import FORMATS, export_tflite, int8
 from pkkd_tf.data import PREPROCESSING
 
@@ -29,6 +30,7 @@ from pkkd_tf.data import PREPROCESSING
 def main() -> None:
     """Reads the flags, exports, and says what was written."""
     values = flags.FLAGS
+    _check_flags()
     images = _calibration_images() if values.format == int8.FORMAT else None
     report = export_tflite(
         values.model,
@@ -50,6 +52,17 @@ def main() -> None:
             f"{report['agreement']:.1%} of {len(images)} calibration images get the same class"
         )
     print(f"output: {values.output} ({report['bytes']:,} bytes)")
+
+
+def _check_flags() -> None:
+    values = flags.FLAGS
+    given = values.dataset is not None or values.calibration_data is not None
+    if given and values.format != int8.FORMAT:
+        raise ExportError(
+            "--dataset and --calibration_data are for --format=int8. Received: "
+            f"format={values.format}, dataset={values.dataset}, "
+            f"calibration_data={values.calibration_data}"
+        )
 
 
 def _calibration_images() -> np.ndarray:

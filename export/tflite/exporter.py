@@ -14,7 +14,9 @@ from export.saved_model import TOLERANCE, UNKNOWN_SIZE
 from export.tflite import int8
 from export.tflite.converter import FLOAT_FORMATS, FORMATS, convert
 from export.tflite.graph import Graph
+from export.tflite.int8.quantizer import BITS
 from export.tflite.interpreters import Network
+from export.tflite.stand_ins import has_adder_layers
 from pkkd_tf.quantization.layers import FakeQuantize
 
 IDENTIFIER = b"TFL3"  # at byte 4 of every .tflite file
@@ -38,10 +40,10 @@ def export_tflite(
             one operator AdderConv2D a layer, computed by the delegate) or `"int8"` (all tensors and
             filters int8, adder layers computed by the delegate).
         delegate: library that computes AdderConv2D; None: where `custom_ops.build_delegate` puts
-            it. Not used for `"portable"`.
+            it. Not used for `"portable"`, and where the network has no adder layer.
         overwrite: replace a `.tflite` file at `output`.
         calibration_images: float32 array (N, H, W, C) as the network takes them; for `"int8"` only.
-        bits: 2 to 8, of the adder layers of `"int8"`.
+        bits: 2 to 8, of the adder layers of `"int8"`; 8 for all else.
 
     Returns:
         dict with `difference` (the largest, relative to the largest output), `bytes`, `operators`
@@ -53,7 +55,8 @@ def export_tflite(
     Raises:
         ValueError: the format is unknown, or `bits`.
         ExportError: the model cannot be read or converted, `output` is taken, there is no
-            delegate or no calibration image. Outputs differ: of float formats by more than 1e-4
+            delegate or no calibration image, a float format is given what is for int8, or a number
+            of an int8 network is not finite. Outputs differ: of float formats by more than 1e-4
             from the network's, of int8 at all from `pkkd_tf.quantization.integer`'s; nothing is
             written then.
 
@@ -63,9 +66,12 @@ def export_tflite(
     """
     if format not in FORMATS:
         raise ValueError(f"`format` must be one of {FORMATS}. Received: format={format!r}")
+    if format != int8.FORMAT:
+        _check_arguments(format, calibration_images, bits)
     output = writing.check_free(output, overwrite, _is_tflite)
-    library = None if format == "portable" else _find_delegate(delegate)
     model = program.load_network(model_path)
+    needed = format != "portable" and has_adder_layers(model)
+    library = _find_delegate(delegate) if needed else None
     if format == int8.FORMAT:
         data, report = int8.make(model, calibration_images, library, bits)
     else:
@@ -77,6 +83,15 @@ def export_tflite(
     names = [graph.name(operator) for operator in graph.operators]
     operators = {name: names.count(name) for name in sorted(set(names))}
     return {**report, "bytes": len(data), "operators": operators}
+
+
+def _check_arguments(format: str, images: np.ndarray | None, bits: int) -> None:
+    if images is not None or bits != BITS[1]:
+        count = None if images is None else len(images)
+        raise ExportError(
+            "Calibration images and `bits` are for format='int8'; the others are float32. "
+            f"Received: format={format!r}, calibration images={count}, bits={bits}"
+        )
 
 
 def _find_delegate(path: str | os.PathLike | None) -> Path:

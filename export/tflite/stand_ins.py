@@ -13,6 +13,11 @@ from pkkd_tf.ops.geometry import make_geometry
 ADDER_LAYERS = (AdderConv2D, AdderDepthwiseConv2D, AdderDense)
 
 
+def has_adder_layers(model: keras.Model) -> bool:
+    """Whether a network, or one inside it, holds an adder layer."""
+    return any(isinstance(layer, ADDER_LAYERS) for layer in model._flatten_layers())
+
+
 def with_response(model: keras.Model, response: Response) -> keras.Model:
     """Copies a network; its adder layers compute their response by `response`.
 

@@ -11,11 +11,11 @@ from export.tflite.converter import convert, convert_int8
 from export.tflite.graph import Graph
 from export.tflite.int8 import reference
 from export.tflite.int8.observation import Probe
-from export.tflite.int8.quantizer import Range, quantize
+from export.tflite.int8.quantizer import BITS, Range, quantize
 from export.tflite.int8.scales import SAME_SCALE
 from export.tflite.interpreters import Network
 from export.tflite.responses import CUSTOM_OPERATOR
-from export.tflite.stand_ins import ADDER_LAYERS
+from export.tflite.stand_ins import has_adder_layers
 from pkkd_tf import quantization
 
 FORMAT = "int8"
@@ -31,23 +31,31 @@ def make(
         model: a float network, or one that `pkkd_tf.quantization.quantize_model` made, whose
             adder layers then keep their ranges and bits.
         images: float32 array (N, H, W, C), calibration images.
-        delegate: library that computes AdderConv2D.
+        delegate: library that computes AdderConv2D; not used where there is no adder layer.
         bits: of the adder layers, if the model does not say.
 
     Returns:
         Bytes of the `.tflite` file, and the report of `export.tflite.export_tflite` on it.
 
     Raises:
-        ExportError: there is no image, the network cannot be int8, or the delegate's outputs are
-            not those of `pkkd_tf.quantization.integer`.
+        ValueError: `bits` is out of its range.
+        ExportError: there is no image, the network cannot be int8, a number of it is not finite,
+            `bits` is given where there is no adder layer, or the delegate's outputs are not those
+            of `pkkd_tf.quantization.integer`.
     """
     if images is None or not len(images):
         raise ExportError(
             "int8 needs calibration images, as the network takes them. Received: none"
         )
-    if not any(isinstance(layer, ADDER_LAYERS) for layer in model._flatten_layers()):
+    _check_weights(model)
+    if not has_adder_layers(model):
+        if bits != BITS[1]:
+            raise ExportError(
+                "`bits` are those of adder layers, of which the network must have some. "
+                f"Received: bits={bits}, adder layers=0"
+            )
         data = convert_int8(model, images)
-        return data, _report(model, data, delegate, images)
+        return data, _report(model, data, None, images)
     ranges: list[Range] = []
     if quantization.tensor_ranges(model):
         ranges, bits = _trained_ranges(model)
@@ -55,6 +63,17 @@ def make(
     data = quantize(convert(model, "custom_op"), images, delegate, bits, ranges)
     _check(data, delegate, images[:CHECKED])
     return data, _report(model if not ranges else trained, data, delegate, images)
+
+
+def _check_weights(model: keras.Model) -> None:
+    for variable in model.weights:
+        values = keras.ops.convert_to_numpy(variable)
+        if not np.isfinite(values).all():
+            raise ExportError(
+                "All weights of an int8 network must be finite numbers. "
+                f"Received: weight={variable.path}, values that are not finite="
+                f"{np.sum(~np.isfinite(values))} of {values.size}"
+            )
 
 
 def _trained_ranges(model: keras.Model) -> tuple[list[Range], int]:
@@ -123,7 +142,14 @@ def _report(model: keras.Model, data: bytes, delegate: Any, images: np.ndarray) 
     batches = [images[first : first + 64] for first in range(0, len(images), 64)]
     expected = np.concatenate([np.asarray(model(batch, training=False)) for batch in batches])
     actual = np.concatenate([network(batch) for batch in batches])
-    error = np.sqrt(np.mean((actual - expected) ** 2) / max(np.mean(expected**2), 1e-30))
+    exact = expected.astype(np.float64)
+    error = np.sqrt(np.mean((actual - exact) ** 2) / max(np.mean(exact**2), 1e-30))
+    if not np.isfinite(error):
+        raise ExportError(
+            "The int8 file and the network must give finite numbers; it was not written. Received: "
+            f"outputs of the network that are not finite={np.mean(~np.isfinite(exact)):.1%}, "
+            f"difference={error}"
+        )
     agreement = np.mean(actual.argmax(-1) == expected.argmax(-1))
     return {
         "difference": float(error),

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from export.program import ExportError
 from export.tflite.graph import Graph
 from export.tflite.interpreters import Network
 
@@ -30,7 +31,7 @@ class Probe:
     """
 
     def __init__(self, data: bytes, delegate: str | os.PathLike | None, num_threads: int = 2):
-        graph = Graph(data)
+        self.graph = graph = Graph(data)
         self.tensors = activations(graph)
         graph.subgraph.outputs = [t for t in self.tensors if t not in graph.subgraph.inputs]
         graph.model.signatureDefs = None
@@ -52,6 +53,9 @@ class Observation:
         delegate: library of the delegate.
         kept: tensors of which the first images' numbers are kept.
 
+    Raises:
+        ExportError: a number is not finite.
+
     Attributes:
         low, high: smallest and largest number of each tensor, 0 included.
         samples: numbers of each kept tensor.
@@ -66,8 +70,17 @@ class Observation:
         for first in range(0, len(images), batch):
             values = probe(images[first : first + batch])
             for tensor, value in values.items():
+                _check_finite(probe.graph.tensor_name(tensor), value)
                 self.low[tensor] = min(self.low[tensor], float(value.min()))
                 self.high[tensor] = max(self.high[tensor], float(value.max()))
                 if tensor in kept and sum(p.size for p in parts[tensor]) < KEPT_NUMBERS:
                     parts[tensor].append(value)
         self.samples = {t: np.concatenate(values) for t, values in parts.items()}
+
+
+def _check_finite(name: str, values: np.ndarray) -> None:
+    if not np.isfinite(values).all():
+        raise ExportError(
+            "An int8 network must compute finite numbers on the calibration images. "
+            f"Received: tensor={name}, not finite={np.mean(~np.isfinite(values)):.1%}"
+        )
