@@ -8,6 +8,20 @@
 namespace pkkd {
 namespace {
 
+// No sum or product of the kernels' sizes overflows below that: a pebibyte of float32.
+constexpr int64_t kMostNumbers = int64_t{1} << 48;
+
+// Whether the product is at most kMostNumbers; an unknown factor counts as 1.
+bool IsBounded(const Sizes& factors) {
+  int64_t product = 1;
+  for (const int64_t factor : factors) {
+    if (factor == kUnknown) continue;
+    if (factor > kMostNumbers || (factor > 0 && product > kMostNumbers / factor)) return false;
+    product *= factor;
+  }
+  return true;
+}
+
 bool IsPositivePair(const std::vector<int32_t>& pair) {
   return pair.size() == 2 && pair[0] > 0 && pair[1] > 0;
 }
@@ -73,16 +87,50 @@ int64_t OutputSize(const Attributes& attributes, int axis, int64_t size, int64_t
   return room < 0 || taps == 0 ? 0 : room / attributes.strides[axis] + 1;
 }
 
-absl::Status CheckFit(const Attributes& attributes, const Sizes& x, const Sizes& filters,
-                      const Sizes& response) {
-  if (response[1] != 0 && response[2] != 0) return absl::OkStatus();
+// Of the image with its padding along one axis.
+int64_t PaddedSize(const Attributes& attributes, int axis, int64_t size, int64_t taps) {
+  if (size == kUnknown || taps == kUnknown) return kUnknown;
+  const auto [before, after] = Padding(attributes, axis, size, Window(attributes, axis, taps));
+  return size + before + after;
+}
+
+std::string ReceivedWindow(const Attributes& attributes, const Sizes& x, const Sizes& filters) {
   const std::string padding = attributes.padding == "EXPLICIT"
                                   ? Text(attributes.explicit_paddings)
                                   : attributes.padding;
+  return absl::StrCat(" Received: x.shape=", ToString(x), ", filters.shape=", ToString(filters),
+                      ", padding=", padding, ", dilations=", Text(attributes.dilations));
+}
+
+absl::Status CheckFit(const Attributes& attributes, const Sizes& x, const Sizes& filters,
+                      const Sizes& response) {
+  if (response[1] != 0 && response[2] != 0) return absl::OkStatus();
+  return absl::InvalidArgumentError(
+      absl::StrCat("The window must fit into the padded image at least once.",
+                   ReceivedWindow(attributes, x, filters)));
+}
+
+absl::Status CheckWindow(const Attributes& attributes, const Sizes& x, const Sizes& filters) {
+  if (IsBounded({x[1]}) && IsBounded({x[2]}) && IsBounded({attributes.dilations[0], filters[0]}) &&
+      IsBounded({attributes.dilations[1], filters[1]})) {
+    return absl::OkStatus();
+  }
+  return absl::InvalidArgumentError(
+      absl::StrCat("Images and windows must be at most ", kMostNumbers, " pixels high and wide.",
+                   ReceivedWindow(attributes, x, filters)));
+}
+
+// Depthwise kernels lay out every input once for each of its outputs.
+absl::Status CheckNumbers(const Attributes& attributes, const Sizes& x, const Sizes& filters,
+                          const Sizes& response) {
+  const int64_t height = PaddedSize(attributes, 0, x[1], filters[0]);
+  const int64_t width = PaddedSize(attributes, 1, x[2], filters[1]);
+  if (IsBounded({height, width, std::max(x[3], filters[3])}) && IsBounded(response)) {
+    return absl::OkStatus();
+  }
   return absl::InvalidArgumentError(absl::StrCat(
-      "The window must fit into the padded image at least once. Received: x.shape=", ToString(x),
-      ", filters.shape=", ToString(filters), ", padding=", padding,
-      ", dilations=", Text(attributes.dilations)));
+      "A padded image and the response must hold at most ", kMostNumbers, " numbers.",
+      ReceivedWindow(attributes, x, filters), ", response shape=", ToString(response)));
 }
 
 }  // namespace
@@ -113,10 +161,12 @@ absl::Status ResponseSizes(const Attributes& attributes, const Sizes& x, const S
                            Sizes* response) {
   absl::Status status = CheckRanks(x, filters);
   if (status.ok()) status = CheckChannels(attributes, x, filters);
+  if (status.ok()) status = CheckWindow(attributes, x, filters);
   if (!status.ok()) return status;
   *response = {x[0], OutputSize(attributes, 0, x[1], filters[0]),
                OutputSize(attributes, 1, x[2], filters[1]), filters[3]};
-  return CheckFit(attributes, x, filters, *response);
+  status = CheckFit(attributes, x, filters, *response);
+  return status.ok() ? CheckNumbers(attributes, x, filters, *response) : status;
 }
 
 absl::Status MakeAdderShape(const Attributes& attributes, const Sizes& x, const Sizes& filters,

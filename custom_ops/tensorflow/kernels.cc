@@ -1,5 +1,8 @@
 // The adder operations on the processor and, where built with GOOGLE_CUDA, on GPUs: arguments
 // converted and checked, threads or the stream lent.
+#include <exception>
+#include <mutex>
+
 #include "absl/strings/str_cat.h"
 #include "custom_ops/kernels/cpu/adder.h"
 #include "custom_ops/tensorflow/geometry.h"
@@ -38,23 +41,55 @@ struct Cpu {
 
   static absl::Status Forward(OpKernelContext* context, const AdderShape& shape, const Tensor& x,
                               const Tensor& filters, Tensor* y) {
-    AdderForward(shape, TypeOf(x), x.data(), filters.data(), y->data(), ThreadsOf(context));
-    return absl::OkStatus();
+    return Guarded(shape, [&] {
+      AdderForward(shape, TypeOf(x), x.data(), filters.data(), y->data(), ThreadsOf(context));
+    });
   }
 
   static absl::Status InputGradient(OpKernelContext* context, const AdderShape& shape,
                                     Slope slope, const Tensor& x, const Tensor& filters,
                                     const Tensor& gradient, Tensor* dx) {
-    AdderInputGradient(shape, TypeOf(x), slope, x.data(), filters.data(), gradient.data(),
-                       dx->data(), ThreadsOf(context));
-    return absl::OkStatus();
+    return Guarded(shape, [&] {
+      AdderInputGradient(shape, TypeOf(x), slope, x.data(), filters.data(), gradient.data(),
+                         dx->data(), ThreadsOf(context));
+    });
   }
 
  private:
+  // TensorFlow catches no exceptions: here the kernels', which ask for buffers, become a status.
+  template <typename Body>
+  static absl::Status Guarded(const AdderShape& s, const Body& body) {
+    try {
+      body();
+      return absl::OkStatus();
+    } catch (const std::exception& error) {
+      return absl::ResourceExhaustedError(absl::StrCat(
+          "There must be memory for the padded image and the filters as the kernel lays them out. "
+          "Received: ", error.what(),
+          ", x.shape=", ToString({s.batch, s.height, s.width, s.channels}), ", filters.shape=",
+          ToString({s.kernel_height, s.kernel_width, s.group_channels(), s.outputs}),
+          ", dilations=", ToString({s.dilation_height, s.dilation_width}),
+          ", response shape=",
+          ToString({s.batch, s.output_height, s.output_width, s.outputs})));
+    }
+  }
+
+  // Rethrows on the calling thread what `body` throws on another.
   static ParallelFor ThreadsOf(OpKernelContext* context) {
     return [context](int64_t items, int64_t cost, const RangeBody& body) {
+      std::mutex mutex;
+      std::exception_ptr error;
+      const auto guarded = [&](int64_t first, int64_t last) {
+        try {
+          body(first, last);
+        } catch (...) {
+          const std::lock_guard<std::mutex> lock(mutex);
+          error = std::current_exception();
+        }
+      };
       const auto& workers = *context->device()->tensorflow_cpu_worker_threads();
-      tensorflow::Shard(workers.num_threads, workers.workers, items, cost, body);
+      tensorflow::Shard(workers.num_threads, workers.workers, items, cost, guarded);
+      if (error) std::rethrow_exception(error);
     };
   }
 };
@@ -115,10 +150,12 @@ class AdderConv2DOp : public AdderOp<Device> {
     AdderShape shape;
     OP_REQUIRES_OK(context,
                    MakeAdderShape(this->attributes_, SizesOf(x), SizesOf(filters), &shape));
+    tensorflow::TensorShape response;
+    OP_REQUIRES_OK(context, tensorflow::TensorShape::BuildTensorShape(
+                                {shape.batch, shape.output_height, shape.output_width,
+                                 shape.outputs}, &response));
     Tensor* y = nullptr;
-    OP_REQUIRES_OK(context, context->allocate_output(
-                                0, {shape.batch, shape.output_height, shape.output_width,
-                                    shape.outputs}, &y));
+    OP_REQUIRES_OK(context, context->allocate_output(0, response, &y));
     OP_REQUIRES_OK(context, Device::Forward(context, shape, x, filters, y));
   }
 };

@@ -130,6 +130,60 @@ def test_bad_attributes(operations, attributes, text):
 
 
 @pytest.mark.parametrize(
+    "padding, dilations",
+    [("SAME", 2**31 - 1), (((2**31 - 1,) * 2,) * 2, 1)],
+    ids=["dilations", "padding"],
+)
+def test_sizes_beyond_every_memory(operations, padding, dilations):
+    geometry = make_geometry(1, padding, dilations, 1)
+    x, f = tf.ones([1, 4, 4, 8]), tf.ones([3, 3, 8, 5])
+    text = (
+        "A padded image and the response must hold at most 281474976710656 numbers. Received: "
+        "x.shape=(1, 4, 4, 8), filters.shape=(3, 3, 8, 5), padding="
+    )
+    with pytest.raises(tf.errors.InvalidArgumentError) as eager:
+        compiled.forward(x, f, geometry)
+    assert text in str(eager.value)
+    with pytest.raises(ValueError) as graph, tf.Graph().as_default():
+        compiled.forward(tf.ones(x.shape), tf.ones(f.shape), geometry)
+    assert text in str(graph.value)
+
+
+@pytest.mark.parametrize(
+    "x_shape, f_shape",
+    [([None, 2**58, 1, 8], [3, 3, 8, 5]), ([None, 4, 4, 8], [3, 2**40, 8, 5])],
+    ids=["image", "window"],
+)
+def test_pixels_whose_number_would_overflow(operations, x_shape, f_shape):
+    geometry = make_geometry(1, "SAME", 2**31 - 1, 1)
+    signature = [tf.TensorSpec(x_shape), tf.TensorSpec(f_shape)]
+    graph = tf.function(lambda x, f: compiled.forward(x, f, geometry), input_signature=signature)
+    text = "must be at most 281474976710656 pixels high and wide. Received: x.shape=(?, "
+    with pytest.raises(ValueError) as error:
+        graph.get_concrete_function()
+    assert text in str(error.value)
+
+
+@pytest.mark.parametrize("groups", [1, 8])
+@pytest.mark.parametrize("dtype", [tf.float32, tf.bfloat16])
+def test_buffers_that_no_memory_holds(operations, groups, dtype):
+    """A padded image of 2^48 bytes and more; a batch of four gives the threads their share."""
+    geometry = make_geometry(1, "SAME", 3 * 2**19, groups)
+    x, f = tf.ones([4, 4, 4, 8], dtype), tf.ones([3, 3, 8 // groups, 8], dtype)
+    text = (
+        "There must be memory for the padded image and the filters as the kernel lays them out. "
+        f"Received: std::bad_alloc, x.shape=(4, 4, 4, 8), filters.shape=(3, 3, {8 // groups}, 8), "
+        "dilations=(1572864, 1572864), response shape=(4, 4, 4, 8)"
+    )
+    with pytest.raises(tf.errors.ResourceExhaustedError) as forward:
+        compiled.forward(x, f, geometry)
+    assert text in str(forward.value)
+    with pytest.raises(tf.errors.ResourceExhaustedError) as backward:
+        compiled.input_gradient(x, f, x, geometry, "clipped")
+    assert text in str(backward.value)
+
+
+@pytest.mark.parametrize(
     "x_shape,f_shape,groups,text",
     [
         (

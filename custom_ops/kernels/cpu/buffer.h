@@ -12,7 +12,9 @@ namespace pkkd {
 template <typename T>
 class Buffer {
  public:
+  // Throws std::bad_alloc where there is no such memory.
   explicit Buffer(int64_t count) {
+    if (count < 0 || count > kMostBytes / int64_t{sizeof(T)}) throw std::bad_alloc();
     const size_t bytes = (count * sizeof(T) / kAlignment + 1) * kAlignment;
     data_.reset(static_cast<T*>(std::aligned_alloc(kAlignment, bytes)));
     if (data_ == nullptr) throw std::bad_alloc();
@@ -22,6 +24,7 @@ class Buffer {
 
  private:
   static constexpr size_t kAlignment = 64;
+  static constexpr int64_t kMostBytes = PTRDIFF_MAX - int64_t{kAlignment};
   struct Free {
     void operator()(T* data) const { std::free(data); }
   };
