@@ -9,11 +9,35 @@ from pathlib import Path
 
 from setuptools import Extension, find_packages, setup
 from setuptools.command.build_ext import build_ext
+from setuptools.command.build_py import build_py
 
 ROOT = Path(__file__).resolve().parent
 TENSORFLOW = ">=2.21,<2.22"
 TFMOT = ["tensorflow-model-optimization>=0.8.1,<0.9", "tf-keras>=2.21,<2.22"]
-COMPILER = shutil.which(shlex.split(os.environ.get("CXX", "g++"))[0])
+WITHOUT = "warning: pkkd_tf is installed without its compiled operations."
+
+
+def find_compiler() -> str | None:
+    """Path of the compiler; None where there is none, or `CXX` is no command of a shell."""
+    try:
+        command = shlex.split(os.environ.get("CXX", ""))
+    except ValueError:
+        return None
+    return shutil.which(command[0] if command else "g++")
+
+
+COMPILER = find_compiler()
+
+
+class BuildPython(build_py):
+    """Says once what an installation without a compiler lacks: `BuildOps` does not run then."""
+
+    def run(self) -> None:
+        """As `build_py`."""
+        super().run()
+        if COMPILER is None:
+            received = os.environ.get("CXX", "g++")
+            print(f"{WITHOUT} They need a C++17 compiler. Received: CXX={received}")
 
 
 class BuildOps(build_ext):
@@ -31,7 +55,7 @@ class BuildOps(build_ext):
         try:
             build.build(output)
         except build.BuildError as error:
-            print(f"warning: pkkd_tf is installed without its compiled operations. {error}")
+            print(f"{WITHOUT} {error}")
 
     def get_outputs(self) -> list[str]:
         """The library is written beside its sources or into the wheel by `run` alone."""
@@ -68,7 +92,7 @@ setup(
         "pkkd_tf": ["pretrained/*.keras", "pretrained/*.tflite"],
     },
     ext_modules=[Extension("custom_ops.tensorflow._pkkd_ops", [])] if COMPILER else [],
-    cmdclass={"build_ext": BuildOps},
+    cmdclass={"build_ext": BuildOps, "build_py": BuildPython},
     setup_requires=build_requirements(),
     install_requires=[
         f"tensorflow{TENSORFLOW}",

@@ -1,19 +1,21 @@
 """Compiles the native code: `python -m custom_ops.build`.
 
 One shared library, `custom_ops/tensorflow/_pkkd_ops.so`, from the kernels and the TensorFlow
-shell, with the compiler of the environment variable `CXX` (default `g++`, C++17) and the headers
-of the installed TensorFlow. It works with that TensorFlow version only. About half a minute, and a
-minute more the first time where nvcc is found: `custom_ops.build_cuda` says how.
+shell, with the compiler of the environment variable `CXX` (C++17; `g++` where unset or empty) and
+the headers of the installed TensorFlow. It works with that TensorFlow version only. About half a
+minute, and a minute more the first time where nvcc is found: `custom_ops.build_cuda` says how.
 """
 
 import argparse
 import concurrent.futures
+import contextlib
 import os
 import pathlib
 import shlex
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
 
 ROOT = pathlib.Path(__file__).resolve().parent
 KERNELS = ROOT / "kernels" / "cpu"
@@ -121,12 +123,31 @@ def _tensorflow_flags() -> tuple[list[str], list[str]]:
 
 
 def _compiler() -> list[str]:
-    return shlex.split(os.environ.get("CXX", "g++"))
+    command = os.environ.get("CXX", "")
+    try:
+        return shlex.split(command) or ["g++"]
+    except ValueError as error:
+        raise BuildError(
+            f"CXX must be a command as a shell reads it. Received: CXX={command}, {error}"
+        ) from error
+
+
+@contextlib.contextmanager
+def _folder_beside(output: pathlib.Path) -> Iterator[pathlib.Path]:
+    """A folder for unfinished files, from where one move brings the finished one to `output`."""
+    try:
+        with tempfile.TemporaryDirectory(dir=output.parent, prefix=".build-") as folder:
+            yield pathlib.Path(folder)
+    except OSError as error:
+        raise BuildError(
+            "The output must be a file in a folder that exists and can be written to. "
+            f"Received: output={output}, {error}"
+        ) from error
 
 
 def _compile_and_link(sources, flags, link_flags, output, quiet) -> pathlib.Path:
     output = pathlib.Path(output)
-    with tempfile.TemporaryDirectory(dir=output.parent, prefix=".build-") as folder:
+    with _folder_beside(output) as folder:
 
         def compile_one(source: pathlib.Path, own_flags: list[str]) -> str:
             target = f"{folder}/{source.parent.name}-{source.stem}.o"
@@ -137,7 +158,7 @@ def _compile_and_link(sources, flags, link_flags, output, quiet) -> pathlib.Path
 
         with concurrent.futures.ThreadPoolExecutor(JOBS) as pool:
             objects = list(pool.map(compile_one, *zip(*sources)))
-        linked = pathlib.Path(folder) / output.name
+        linked = folder / output.name
         _run([*_compiler(), *objects, *link_flags, "-o", str(linked)])
         os.replace(linked, output)  # a process that has the old library open keeps it
     if not quiet:
@@ -147,12 +168,12 @@ def _compile_and_link(sources, flags, link_flags, output, quiet) -> pathlib.Path
 
 def _run(command: list[str]) -> str:
     try:
-        done = subprocess.run(command, capture_output=True, text=True)
-    except FileNotFoundError as error:
+        done = subprocess.run(command, capture_output=True, text=True, errors="replace")
+    except OSError as error:
         raise BuildError(
             "A C++17 compiler is needed to build the operations; without them pkkd_tf computes "
-            f"in stock TensorFlow operations. Received: CXX={os.environ.get('CXX', 'g++')}, which "
-            "is not found"
+            f"in stock TensorFlow operations. Received: CXX={os.environ.get('CXX', 'g++')}, "
+            f"{command[0]}: {error.strerror}"
         ) from error
     if done.returncode != 0:
         raise BuildError(

@@ -94,8 +94,8 @@ def objects(quiet: bool = False, sources: tuple[str, ...] = SOURCES) -> list[str
             return str(target)
         if not quiet:
             print(f"compiling custom_ops/kernels/cuda/{source} with nvcc", flush=True)
-        with tempfile.TemporaryDirectory(dir=KERNELS, prefix=".build-") as folder:
-            unfinished = pathlib.Path(folder) / target.name
+        with build._folder_beside(target) as folder:
+            unfinished = folder / target.name
             _run_nvcc([*flags, "-c", str(KERNELS / source), "-o", str(unfinished)])
             for old in KERNELS.glob(f"{name}-*.o"):
                 old.unlink()

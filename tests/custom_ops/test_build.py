@@ -4,7 +4,7 @@ import sys
 
 import pytest
 
-from custom_ops import build
+from custom_ops import build, build_delegate
 
 
 def test_no_compiler(monkeypatch, tmp_path):
@@ -12,8 +12,45 @@ def test_no_compiler(monkeypatch, tmp_path):
     with pytest.raises(build.BuildError) as error:
         build.build_kernels(tmp_path / "kernels.so")
     assert "A C++17 compiler is needed" in str(error.value)
-    assert "Received: CXX=no-such-compiler, which is not found" in str(error.value)
+    assert "Received: CXX=no-such-compiler, no-such-compiler: No such file" in str(error.value)
     assert not list(tmp_path.iterdir())
+
+
+def test_an_empty_compiler_is_the_usual_one(monkeypatch):
+    for empty in ("", " "):
+        monkeypatch.setenv("CXX", empty)
+        assert build._compiler() == ["g++"]
+
+
+def test_a_compiler_that_no_shell_reads(monkeypatch, tmp_path):
+    monkeypatch.setenv("CXX", "g++ '")
+    text = (
+        "CXX must be a command as a shell reads it. Received: CXX=g\\+\\+ ', No closing quotation"
+    )
+    with pytest.raises(build.BuildError, match=text):
+        build.build_kernels(tmp_path / "kernels.so", quiet=True)
+
+
+def test_a_compiler_that_is_a_folder(monkeypatch, tmp_path):
+    monkeypatch.setenv("CXX", str(tmp_path))
+    text = f"A C\\+\\+17 compiler is needed .* CXX={tmp_path}, {tmp_path}: Permission denied"
+    with pytest.raises(build.BuildError, match=text):
+        build.build_kernels(tmp_path / "kernels.so", quiet=True)
+
+
+@pytest.mark.parametrize("output", ["none/delegate.so", "."], ids=["no folder", "a folder"])
+def test_an_output_that_is_no_file_of_a_folder(monkeypatch, tmp_path, output):
+    compiler = tmp_path / "compiler"  # quick: what it makes is empty
+    compiler.write_text('#!/bin/sh\nfor last; do :; done\n[ $# = 1 ] || : > "$last"\n')
+    compiler.chmod(0o755)
+    (tmp_path / "full" / "it").mkdir(parents=True)
+    target = tmp_path / "full" / output
+    monkeypatch.setenv("CXX", str(compiler))
+    monkeypatch.setattr(sys, "argv", ["build_delegate", "--quiet", f"--output={target}"])
+    text = "The output must be a file in a folder that exists and can be written to. Received: "
+    with pytest.raises(SystemExit) as stop:
+        build_delegate.main()
+    assert f"{text}output={target}, [Errno " in str(stop.value)
 
 
 def test_no_tensorflow(monkeypatch, tmp_path):

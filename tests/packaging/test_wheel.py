@@ -104,3 +104,27 @@ def test_programs_run_from_the_installed_package(installed, tmp_path):
     assert "adder operations: compiled" in output
     _, output = run(tmp_path, installed[0], "-m", "export.tflite", "--help")
     assert "python -m export.tflite --model=" in output and "--format" in output
+
+
+@pytest.mark.parametrize("compiler", ["no-such-compiler", "'", "."], ids=["none", "text", "folder"])
+def test_without_a_usable_compiler_the_wheel_is_pure_and_a_warning_says_so(
+    compiler, tmp_path, monkeypatch
+):
+    sources = copy(SOURCES, tmp_path / "sources")
+    monkeypatch.setenv("CXX", compiler)
+    options = ["-v", "--no-deps", "--no-build-isolation", "--wheel-dir", str(tmp_path)]
+    code, output = run(tmp_path, sys.executable, "-m", "pip", "wheel", *options, str(sources))
+    assert code == 0, output
+    assert "warning: pkkd_tf is installed without its compiled operations. They need" in output
+    assert f"Received: CXX={compiler}\n" in output
+    assert [path.name for path in tmp_path.glob("*.whl")] == ["pkkd_tf-0.1.0-py3-none-any.whl"]
+
+
+def test_a_compiler_that_fails_leaves_the_operations_out_with_a_warning(tmp_path, monkeypatch):
+    sources = copy(SOURCES, tmp_path / "sources")
+    monkeypatch.setenv("CXX", "false")
+    options = ["-v", "--no-deps", "--no-build-isolation", "--wheel-dir", str(tmp_path)]
+    code, output = run(tmp_path, sys.executable, "-m", "pip", "wheel", *options, str(sources))
+    assert code == 0, output
+    text = "without its compiled operations. A command of the build failed. Received: exit status 1"
+    assert text in output
