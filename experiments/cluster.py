@@ -40,6 +40,18 @@ def describe() -> dict:
     return config
 
 
+def check_alone(strategy: str) -> None:
+    """Raises `RunError` where TF_CONFIG names other workers: each would train and write alone."""
+    if "TF_CONFIG" not in os.environ:
+        return
+    workers = sum(len(addresses) for addresses in describe()["cluster"].values())
+    if workers > 1:
+        raise RunError(
+            "Several workers need --strategy=multi_worker. "
+            f"Received: strategy={strategy}, {workers} workers in TF_CONFIG"
+        )
+
+
 def _check(config: dict) -> None:
     """Raises ValueError, TypeError, KeyError or AttributeError for what is not a cluster."""
     cluster, task = config["cluster"], config["task"]

@@ -34,12 +34,13 @@ def make_strategy(name: str) -> tf.distribute.Strategy:
     """`auto` is `mirrored` where there is more than one GPU, else one device.
 
     Raises:
-        RunError: there is no cluster or no TPU to use.
+        RunError: there is no cluster or no TPU to use, or a cluster that would not be used.
     """
     if name == "multi_worker":
         return _multi_worker()
     if name == "tpu":
         return _tpu()
+    cluster.check_alone(name)
     gpus = tf.config.list_logical_devices("GPU")
     if name == "auto":
         name = "mirrored" if len(gpus) > 1 else "one_device"

@@ -20,6 +20,7 @@ from absl import flags as absl_flags
 
 import pkkd_tf
 from experiments import errors, evaluate, flags, networks, report, results
+from experiments.callbacks import StopOnNaN
 from experiments.errors import RunError
 from pkkd_tf import quantization
 
@@ -96,7 +97,7 @@ def _fine_tune(model: keras.Model, teacher: Any, data: Any, options: dict[str, A
         steps_per_epoch=steps,
         verbose=options["verbose"],
         shuffle=False,
-        callbacks=[keras.callbacks.TerminateOnNaN()],
+        callbacks=[StopOnNaN()],
     )
 
 

@@ -12,6 +12,7 @@ STEP_OPTIONS = ("accumulate_steps", "skip_nonfinite", "recompute")
 
 def check_arguments(model: Any) -> None:
     """Raises `ValueError` with the rule and the value received for the first bad argument."""
+    leaks = model.method == "pkkd" and model.matching.teacher_gradient
     needs_beta = model.method == "pkkd" and model.monitor_every == 0
     rules = [
         (model.method in METHODS, f"`method` must be one of {METHODS}", "method"),
@@ -30,6 +31,11 @@ def check_arguments(model: Any) -> None:
         (model.beta is None or model.beta >= 0, "`beta` must be None or at least 0", "beta"),
         (0 < model.feature_share < 1, "`feature_share` must be in (0, 1)", "feature_share"),
         (model.monitor_every >= 0, "`monitor_every` must be at least 0", "monitor_every"),
+        (
+            not (model.teacher_mode == "fixed" and leaks),
+            "`matching.teacher_gradient` must be False for a fixed teacher",
+            "teacher_mode",
+        ),
         (
             model.beta is not None or not needs_beta,
             "`monitor_every` must be above 0 unless `beta` is given",
@@ -60,17 +66,38 @@ def check_compile_arguments(optimizer: Any, accumulate_steps: Any, options: dict
         )
 
 
-def check_synchronised(model: Any) -> None:
-    """Raises `ValueError` where replicas would have to sum tensors in a step that is conditional.
+def check_optimizers(model: Any, optimizer: Any, teacher_optimizer: Any) -> None:
+    """Raises `ValueError` for optimizers that would do nothing, or that Keras would mix up."""
+    alone = not model.teacher_variables
+    if teacher_optimizer is not None and (alone or teacher_optimizer is optimizer):
+        raise ValueError(
+            "`teacher_optimizer` must be another object than `optimizer`, and not be given where "
+            "no teacher is trained. Received: "
+            f"teacher_optimizer={teacher_optimizer!r}, method={model.method!r}, "
+            f"teacher_mode={model.teacher_mode!r}"
+        )
+    averaging = any(getattr(each, "use_ema", False) for each in (optimizer, teacher_optimizer))
+    if averaging and not (alone and not model.pairs):
+        raise ValueError(
+            "`use_ema` must be off where more than the student's own weights are trained: Keras "
+            "applies averages to a model's weights in their order. Received: use_ema=True, "
+            f"method={model.method!r}, teacher_mode={model.teacher_mode!r}"
+        )
+
+
+def check_synchronised(model: Any) -> bool:
+    """Whether replicas sum tensors in the backward pass; `ValueError` where they cannot.
 
     A gradient through synchronised batch normalization sums over replicas, which TensorFlow cannot
     do inside of a condition.
     """
     layers = [*model.student.layers, *(model.teacher.layers if model.teacher else [])]
     synchronised = any(getattr(layer, "synchronized", False) for layer in layers)
-    if synchronised and model.monitor.every > 1 and tf.distribute.has_strategy():
+    synchronised = synchronised and tf.distribute.has_strategy()
+    if synchronised and model.monitor.every > 1:
         raise ValueError(
             "Networks with synchronised batch normalization are measured at every step or never: "
             "`monitor_every` must be 1, or 0 with a fixed `beta`. "
             f"Received: monitor_every={model.monitor_every}"
         )
+    return synchronised

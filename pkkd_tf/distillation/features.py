@@ -241,6 +241,8 @@ def effective_rank(features: tf.Tensor) -> tf.Tensor:
 def _alignment(wanted: bool, channels: int, name: str) -> keras.layers.Layer | None:
     if not wanted:
         return None
-    layer = keras.layers.Conv2D(channels, 1, use_bias=False, dtype="float32", name=name)
+    layer = keras.layers.Conv2D(
+        channels, 1, data_format="channels_last", use_bias=False, dtype="float32", name=name
+    )
     layer.build((None, None, None, channels))
     return layer

@@ -40,15 +40,11 @@ class LayerMonitor(keras.layers.Layer):
         super().__init__(name=name, dtype="float32")
         self.rows, self.matched = layers, matched
         self.every, self.share = every if layers else 0, share
+        self.unconditional = False  # replicas can sum tensors while measuring outside conditions
         self.follows_share = beta is None and bool(matched)
         self.beta = self._state("beta", (), self.START if beta is None else beta)
         self.table = self._state("table", (len(layers), len(STATISTICS)), 0.0)
         self.built = True
-
-    @property
-    def unconditional(self) -> bool:
-        """Whether every step is measured: only then replicas may sum tensors while measuring."""
-        return self.every == 1
 
     def _state(self, name: str, shape: Any, value: float) -> keras.Variable:
         return self.add_weight(

@@ -12,6 +12,7 @@ from pkkd_tf.distillation.arguments import (
     STEP_OPTIONS,
     check_arguments,
     check_compile_arguments,
+    check_optimizers,
     check_synchronised,
 )
 from pkkd_tf.distillation.features import FeatureLoss, FeatureMatching
@@ -44,8 +45,9 @@ class PKKD(keras.Model):
     reaches the teacher unless `FeatureMatching.teacher_gradient`. What is deployed is
     `model.student`, the plain network; kernels and alignment stay behind.
 
-    `compile`, `fit`, `evaluate`, callbacks, `.keras` saving and loading (both optimizers' state
-    included) and `tf.distribute` strategies work as for every Keras model; the statistics of the
+    `compile`, `fit`, `evaluate`, callbacks (`mode="max"` where they monitor an accuracy),
+    `.keras` saving and loading (both optimizers' state included) and `tf.distribute` strategies
+    work as for every Keras model; the statistics of the
     batch that features are normalised with are each replica's own. Inputs are images and
     labels: class numbers (N,) or probabilities (N, classes). Logs: `loss`, `accuracy`,
     `ce_loss`; with a teacher `kd_loss`, `teacher_loss`, `teacher_accuracy`; with features
@@ -68,8 +70,8 @@ class PKKD(keras.Model):
         teacher_mode: `"progressive"` or `"fixed"`.
         monitor_every: int, steps between measurements of shares and features (each costs up to
             three more backward passes); 0 never, which needs beta. Under a strategy, networks with
-            synchronised batch normalization can be measured at every step or never. At 1, shares
-            are those of the gradient over all replicas, else means of the replicas' own.
+            synchronised batch normalization can be measured at every step or never; shares are
+            then those of the gradient over all replicas, else means of the replicas' own.
         **kwargs: `name` of `keras.Model`.
 
     Raises:
@@ -107,8 +109,8 @@ class PKKD(keras.Model):
         self.beta, self.feature_share = beta, feature_share
         self.monitor_every = monitor_every
         self.skip_nonfinite = False
-        check_arguments(self)
         self.matching = matching or FeatureMatching()
+        check_arguments(self)
         self.matched_layers: list[str] = []
         self.pairs: list[FeatureLoss] = []
         check_functional(student, "student")
@@ -196,18 +198,20 @@ class PKKD(keras.Model):
             recompute: bool, whether residual blocks' activations are computed again in the
                 backward pass instead of kept (`RecomputedNetwork`): less memory, more time.
             **kwargs: `run_eagerly`, `steps_per_execution`, `jit_compile`, `auto_scale_loss` of
-                `keras.Model.compile`.
+                `keras.Model.compile`. `jit_compile` is False unless given: under XLA, which Keras
+                turns on by itself where there is a GPU, the compiled operations do not serve.
 
         Raises:
             ValueError: no optimizer, an argument of `keras.Model.compile` that asks for
                 another loss or metric, or one of the above that cannot be.
         """
         check_compile_arguments(optimizer, accumulate_steps, kwargs)
-        check_synchronised(self)
+        check_optimizers(self, optimizer, teacher_optimizer)
+        self.monitor.unconditional = check_synchronised(self)
         self.accumulate_steps, self.skip_nonfinite = accumulate_steps, skip_nonfinite
         self.recompute = recompute
         self._use_extractors(RecomputedNetwork if recompute else _extractor)
-        super().compile(optimizer=optimizer, **kwargs)
+        super().compile(optimizer=optimizer, **{"jit_compile": False, **kwargs})
         self.optimizer.build(self.student_variables)
         self.teacher_optimizer = None
         if self.teacher_variables:

@@ -23,7 +23,8 @@ class RecomputedNetwork:
         names: layers whose outputs are wanted too.
 
     Raises:
-        ValueError: the network has no such blocks, or an activity regularizer.
+        ValueError: the network has no such blocks, an activity regularizer, or a layer that draws
+            random numbers, which would be others the second time.
 
     Example:
         >>> network = RecomputedNetwork(pkkd_tf.models.build("resnet20"), [])
@@ -76,10 +77,12 @@ def _check(model: keras.Model, names: list[str]) -> None:
     inside = [layer.name for layer in model.layers if BLOCK.match(layer.name)]
     outside = sorted(set(names) - set(inside))
     regularized = [x.name for x in model.layers if getattr(x, "activity_regularizer", None)]
-    if not inside or outside or regularized:
+    drawing = [x.name for x in model.layers if getattr(x, "seed_generator", None)]
+    if not inside or outside or regularized or drawing:
         raise ValueError(
             "Recomputation needs residual blocks (layers stageI_blockJ_...) that hold every "
-            "matched layer, and no activity regularizers. "
+            "matched layer, no activity regularizers, and no layers that draw random numbers. "
             f"Received: model={model.name!r}, layers in blocks={len(inside)}, "
-            f"matched outside={outside}, regularized={regularized}"
+            f"matched outside={outside}, regularized={regularized}, "
+            f"random={drawing}"
         )

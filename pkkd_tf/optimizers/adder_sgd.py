@@ -75,7 +75,7 @@ class AdderSGD(keras.optimizers.Optimizer):
         gradient = keras.ops.cast(gradient, variable.dtype)
         if self._adaptive[index]:
             gradient = adaptive_gradient(gradient, self.eta)
-        if self.coupled_weight_decay:
+        if self.coupled_weight_decay and self._use_weight_decay(variable):
             gradient = gradient + self.coupled_weight_decay * variable
         momentum = self._momentums[index]
         self.assign(momentum, self.momentum * momentum + gradient)
@@ -105,5 +105,9 @@ def adaptive_gradient(gradient: Any, eta: float) -> Any:
         >>> adaptive_gradient(keras.ops.convert_to_tensor([3.0, 4.0]), 0.2)   # [0.1697, 0.2263]
     """
     size = math.prod(gradient.shape)
-    norm = keras.ops.sqrt(keras.ops.sum(keras.ops.square(gradient)))
-    return gradient * (eta * size**0.5 / keras.ops.maximum(norm, 1e-12))
+    wide = "float64" if keras.backend.standardize_dtype(gradient.dtype) == "float64" else "float32"
+    exact = keras.ops.cast(gradient, wide)  # the sum of squares overflows in float16
+    norm = keras.ops.sqrt(keras.ops.sum(keras.ops.square(exact)))
+    return keras.ops.cast(
+        exact * (eta * size**0.5 / keras.ops.maximum(norm, 1e-12)), gradient.dtype
+    )

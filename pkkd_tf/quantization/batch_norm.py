@@ -29,7 +29,8 @@ def reestimate_batch_norm(
         ValueError: fewer than 2 images.
 
     Example:
-        >>> reestimate_batch_norm(quantized, data.sample(1024))
+        >>> images, _ = next(iter(data.train(1024)))    # augmented
+        >>> reestimate_batch_norm(quantized, images)
     """
     if len(images) < 2:
         raise ValueError(

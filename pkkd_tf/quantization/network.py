@@ -76,7 +76,8 @@ def quantize_model(
 
     Example:
         >>> quantized = quantize_model(student, data.sample(128), bits=4, scale_groups=4)
-        >>> reestimate_batch_norm(quantized, data.sample(1024))
+        >>> images, _ = next(iter(data.train(1024)))    # augmented
+        >>> reestimate_batch_norm(quantized, images)
     """
     check_bits(bits)
     if not isinstance(scale_groups, int) or scale_groups < 1:

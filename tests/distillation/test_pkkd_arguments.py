@@ -3,11 +3,13 @@
 import keras
 import numpy as np
 import pytest
-from tiny_networks import CLASSES, batch, compiled, network, pkkd
+import tensorflow as tf
+from tiny_networks import CLASSES, batch, compiled, fit, network, pkkd
 
 from pkkd_tf import PKKD
 from pkkd_tf.distillation import FeatureMatching, match_layers
 from pkkd_tf.layers import AdderConv2D, AdderDepthwiseConv2D
+from pkkd_tf.optimizers import AdderSGD
 
 METHODS = "`method` must be one of ('pkkd', 'kd', 'plain')"
 TEACHER = '`teacher` must be given for every method but "plain", and not for that one'
@@ -28,6 +30,8 @@ TEACHER = '`teacher` must be given for every method but "plain", and not for tha
         ({"monitor_every": -1}, "`monitor_every` must be at least 0", "monitor_every=-1"),
         ({"monitor_every": 0}, "`monitor_every` must be above 0 unless `beta` is given",
          "monitor_every=0"),
+        ({"teacher_mode": "fixed", "matching": FeatureMatching(teacher_gradient=True)},
+         "`matching.teacher_gradient` must be False for a fixed teacher", "teacher_mode='fixed'"),
     ],
 )  # fmt: skip
 def test_bad_values_are_refused(options, rule, received):
@@ -203,3 +207,45 @@ def test_labels_of_another_shape_are_refused_and_nothing_is_trained():
     for name, (a, b) in enumerate(zip(before, model.get_weights())):
         if "moving" not in model.weights[name].path:
             np.testing.assert_array_equal(a, b)
+
+
+def test_optimizers_that_would_do_nothing_are_refused():
+    rule = "`teacher_optimizer` must be another object than `optimizer`, and not be given where"
+    for options in ({"method": "plain"}, {"teacher_mode": "fixed"}):
+        model = pkkd(**options)
+        with pytest.raises(ValueError, match=rule):
+            model.compile(AdderSGD(0.1), teacher_optimizer=AdderSGD(0.1))
+    shared = AdderSGD(0.1)
+    with pytest.raises(ValueError, match=rule):
+        pkkd().compile(shared, shared)
+
+
+def test_averages_of_weights_need_a_student_alone():
+    averaging = {"use_ema": True, "ema_momentum": 0.5}
+    for options in ({}, {"method": "kd"}, {"teacher_mode": "fixed"}):
+        with pytest.raises(ValueError, match="`use_ema` must be off.* Received: use_ema=True"):
+            pkkd(**options).compile(AdderSGD(0.1, **averaging))
+    model = compiled(method="plain", optimizer=AdderSGD(0.1, **averaging))
+    fit(model, 2)
+    kernel = model.student.get_layer("conv1").kernel
+    index = model.optimizer._get_variable_index(kernel)
+    average = model.optimizer._model_variables_moving_average[index]
+    np.testing.assert_allclose(kernel.numpy(), average.numpy())
+
+
+def test_xla_is_not_turned_on_where_there_is_a_gpu(monkeypatch):
+    """As Keras does; the compiled operations are not there under XLA."""
+    found = tf.config.list_physical_devices
+    gpu = tf.config.PhysicalDevice("/physical_device:GPU:0", "GPU")
+    monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind=None: [*found(kind), gpu])
+    model = pkkd()
+    model.compile(AdderSGD(0.1))
+    model.student.compile(AdderSGD(0.1), "mse")
+    assert not model.jit_compile and model.student.jit_compile  # the second: that Keras does so
+
+
+def test_callbacks_monitor_an_accuracy():
+    stop = keras.callbacks.EarlyStopping("val_accuracy", mode="max", restore_best_weights=True)
+    model = compiled()
+    history = fit(model, 2, validation_data=batch(), callbacks=[stop], epochs=2)
+    assert len(history.history["val_accuracy"]) >= 1 and stop.best_epoch >= 0

@@ -9,6 +9,7 @@ import tensorflow as tf
 from tiny_networks import batch, compiled, fit, network, pkkd
 
 import pkkd_tf
+from pkkd_tf.distillation.recomputation import RecomputedNetwork
 from pkkd_tf.optimizers import AdderSGD
 
 PER_IMAGE = {"norm": "layer", "names": ("conv1",), "sizes": (1,)}
@@ -208,3 +209,12 @@ def test_the_ways_of_a_step_are_saved(tmp_path):
     model.save(tmp_path / "model.keras")
     loaded = keras.models.load_model(tmp_path / "model.keras")
     assert (loaded.accumulate_steps, loaded.skip_nonfinite, loaded.recompute) == (2, True, False)
+
+
+def test_random_numbers_are_not_recomputed():
+    """The second pass would draw others, and the gradient be another forward pass's."""
+    inputs = keras.Input((8,))
+    dropped = keras.layers.Dropout(0.5, name="stage1_block1_drop")(inputs)
+    model = keras.Model(inputs, keras.layers.Activation("linear")(dropped))
+    with pytest.raises(ValueError, match=r"no layers that draw random.*random=\['stage1_block1_d"):
+        RecomputedNetwork(model, [])

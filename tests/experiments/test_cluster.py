@@ -17,6 +17,19 @@ def clean(monkeypatch):
         monkeypatch.delenv(name)
 
 
+@pytest.mark.parametrize("strategy", ["auto", "one_device", "mirrored"])
+def test_workers_do_not_train_alone_in_one_folder(monkeypatch, strategy):
+    monkeypatch.setenv("TF_CONFIG", json.dumps(GOOD))
+    rule = f"Several workers need --strategy=multi_worker. Received: strategy={strategy}, 2 workers"
+    with pytest.raises(RunError, match=rule):
+        devices.make_strategy(strategy)
+    monkeypatch.setenv(
+        "TF_CONFIG",
+        json.dumps(GOOD | {"cluster": {"worker": ["a:1"]}, "task": {"type": "worker", "index": 0}}),
+    )
+    assert devices.make_strategy("one_device").num_replicas_in_sync == 1
+
+
 def test_a_cluster_is_read(monkeypatch):
     monkeypatch.setenv("TF_CONFIG", json.dumps(GOOD))
     assert cluster.describe() == GOOD

@@ -77,3 +77,15 @@ def test_missing_network(network, tmp_path, flag):
     with pytest.raises(RunError, match=message):
         quantize.run(options(network, tmp_path, **{flag: "nowhere.keras"}))
     assert not list(tmp_path.iterdir())
+
+
+def test_a_network_that_diverges_is_not_saved(network, tmp_path):
+    """Its argmax would look like an accuracy."""
+    options = {"model": str(network), "teacher": None, "dataset": "digits", "data_dir": None}
+    options |= {"image_size": None, "seed": 0, "augmentation": "standard", "limit_train": 64}
+    options |= {"batch_size": 32, "calibration_images": 32, "norm_images": 64, "bits": 8}
+    options |= {"scale_groups": 1, "train_ranges": False, "epochs": 1, "learning_rate": 1e30}
+    options |= {"alpha": 1.0, "temperature": 1.0, "verbose": 0, "output": str(tmp_path / "out")}
+    with pytest.raises(RunError, match="Losses must stay finite"):
+        quantize.run(options)
+    assert not (tmp_path / "out").exists()

@@ -175,3 +175,17 @@ def test_bad_arguments(change):
     )
     with pytest.raises(ValueError, match=re.escape(message)):
         AdderSGD(**values)
+
+
+def test_squares_of_large_halves_do_not_overflow():
+    gradient = tf.fill([10], tf.constant(300, tf.float16))
+    np.testing.assert_allclose(adaptive_gradient(gradient, 0.2), np.full(10, 0.2), rtol=1e-3)
+
+
+def test_variables_can_be_spared_from_weight_decay():
+    variables = [variable([1.0], False), variable([1.0], False)]
+    optimizer = AdderSGD(0.1, weight_decay=0.5)
+    optimizer.exclude_from_weight_decay(var_list=variables[:1])
+    optimizer.build(variables)
+    optimizer.apply([tf.zeros([1], tf.float64)] * 2)
+    assert variables[0].numpy() == 1 and variables[1].numpy() == pytest.approx(0.95)
