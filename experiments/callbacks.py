@@ -33,6 +33,12 @@ class StateSaver(keras.callbacks.Callback):
         """From now on SIGTERM ends the run after the step in progress."""
         signal.signal(signal.SIGTERM, self._on_signal)
 
+    def release_signals(self) -> None:
+        """From now on SIGTERM ends the process, as does one that came after the last step."""
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        if self.asked_to_stop:
+            signal.raise_signal(signal.SIGTERM)
+
     def _on_signal(self, *_: Any) -> None:
         self.asked_to_stop = True
 

@@ -208,6 +208,7 @@ def _fit(
                 verbose=verbose,
                 shuffle=False,
             )
+    saver.release_signals()  # what comes now is written whole or not at all
     return history
 
 

@@ -267,3 +267,29 @@ def test_only_the_newest_checkpoints_are_kept(tmp_path):
 
 def copy(folder, tmp_path):
     return shutil.copytree(folder, tmp_path / "copy")
+
+
+AFTERWARDS = """
+import os, signal, sys
+from experiments import flags, programs, results
+from absl import app
+write = results.write
+
+def writing(*arguments):
+    os.kill(os.getpid(), signal.SIGTERM)
+    return write(*arguments)
+
+results.write = writing
+flags.define(model="digits_resnet", compare_plain=True)
+app.run(lambda argv: programs.run("digits", "digits", flags.values()))
+"""
+
+
+@pytest.mark.slow
+def test_sigterm_between_two_runs_ends_the_program(tmp_path):
+    """It comes while results are written; the second run, of the plain student, never starts."""
+    command = [sys.executable, "-c", AFTERWARDS, f"--output={tmp_path / 'run'}", "--smoke"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == -signal.SIGTERM, done.stderr
+    assert list((tmp_path / "run" / "checkpoints").iterdir())
+    assert not (tmp_path / "run" / "plain").exists()
