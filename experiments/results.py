@@ -20,7 +20,6 @@ def write(
     data: Any,
     model: PKKD,
     history: Table,
-    seconds: float,
 ) -> dict[str, Any]:
     """Writes networks, pictures, report.json and report.md into `folder`; returns the report."""
     networks = {"student": model.student}
@@ -40,7 +39,7 @@ def write(
         "dataset": _dataset(data),
         "accuracies": _accuracies(history, networks),
         "counts": {name: _counts(network) for name, network in networks.items()},
-        "times": _times(history, seconds),
+        "times": _times(history),
         "filters": fits,
         "files": [path.name for path in (*files, *sorted(folder.glob("*.csv")))],
         "pictures": drawn,
@@ -97,11 +96,12 @@ def _counts(network: keras.Model) -> dict[str, int]:
     }
 
 
-def _times(history: Table, seconds: float) -> dict[str, float]:
+def _times(history: Table) -> dict[str, float]:
+    """Of all epochs, those before a restart too; of one that was cut in two, the second part."""
     each = history.column("seconds")
     rates = history.column("images_per_second")
     return {
-        "total_seconds": seconds,
+        "total_seconds": sum(each),
         "seconds_per_epoch": sum(each) / len(each),
         "images_per_second": sum(rates) / len(rates),
     }

@@ -2,7 +2,6 @@
 
 import functools
 import importlib.util
-import time
 from pathlib import Path
 from typing import Any
 
@@ -75,10 +74,8 @@ def _run(
     checkpoints = Checkpoints(folder / "checkpoints", {"dataset": dataset, **identity})
     start = (checkpoints.restore(model) if resume else None) or Position(0, 0)
     workers.agree([*start, steps], "checkpoint and data")
-    began = time.monotonic()
     history = _fit(model, data, steps, checkpoints, start, folder, options, workers)
-    seconds = time.monotonic() - began
-    arguments = folder, program, options, data, model, history, seconds
+    arguments = folder, program, options, data, model, history
     return workers.on_chief(lambda: results.write(*arguments))
 
 

@@ -98,10 +98,12 @@ def test_killed_run_resumes_to_the_same_weights(whole, options, tmp_path):
     process.send_signal(signal.SIGKILL)
     process.communicate()
     assert process.returncode == -signal.SIGKILL and not (folder / "student.keras").exists()
-    training.run("digits", "digits", options(folder, "--resume"))
+    summary = training.run("digits", "digits", options(folder, "--resume"))
     for resumed, undisturbed in zip(weights(folder), weights(whole), strict=True):
         np.testing.assert_array_equal(resumed, undisturbed)
-    assert Table(folder / "history.csv", 99).column("epoch") == [1, 2, 3]
+    history = Table(folder / "history.csv", 99)
+    assert history.column("epoch") == [1, 2, 3]
+    assert summary["times"]["total_seconds"] == pytest.approx(sum(history.column("seconds")))
 
 
 def test_sigterm_saves_in_the_middle_of_an_epoch(whole, options, tmp_path):
