@@ -29,7 +29,13 @@ def run(dataset: str, program: str, options: dict[str, Any]) -> None:
 
 def _train_plain(dataset: str, program: str, options: dict[str, Any]) -> dict[str, Any] | None:
     folder = Path(options["output"]) / "plain"
-    own = {"method": "plain", "output": str(folder), "resume": False, "requeue": True}
+    own = {
+        "method": "plain",
+        "teacher": None,
+        "output": str(folder),
+        "resume": False,
+        "requeue": True,
+    }
     return training.run(dataset, program, {**options, **own})
 
 

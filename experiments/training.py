@@ -81,14 +81,13 @@ def _run(
 
 def load_data(dataset: str, options: dict[str, Any]) -> Any:
     """Opens the data set that the flags name."""
-    augmentation = tuple(options["augmentation"])
     limit = options["limit_train"]
     return pkkd_tf.data.load(
         dataset,
         data_dir=options["data_dir"],
         image_size=options["image_size"],
         num_classes=options["num_classes"],
-        augmentation="none" if "none" in augmentation else augmentation,
+        augmentation=tuple(options["augmentation"]),
         seed=options["seed"],
         skip_broken_images=options["skip_broken_images"],
         limit_train=limit,
@@ -110,7 +109,7 @@ def make_model(data: Any, steps: int, options: dict[str, Any]) -> PKKD:
         )
 
     student = network("convolution" if method == "cnn" else "adder", "student")
-    teacher = _teacher(options, network) if method in ("pkkd", "kd") else None
+    teacher = _teacher(options, network)
     for layer in [*student.layers, *(teacher.layers if teacher else [])]:
         if isinstance(layer, BATCH_NORM):
             layer.synchronized = options["sync_batch_norm"]
@@ -139,7 +138,14 @@ def make_model(data: Any, steps: int, options: dict[str, Any]) -> PKKD:
     return model
 
 
-def _teacher(options: dict[str, Any], network: Any) -> keras.Model:
+def _teacher(options: dict[str, Any], network: Any) -> keras.Model | None:
+    if options["method"] not in ("pkkd", "kd"):
+        if options["teacher"]:
+            raise RunError(
+                "--teacher needs --method=pkkd or kd. "
+                f"Received: method={options['method']}, teacher={options['teacher']}"
+            )
+        return None
     if not options["teacher"]:
         return network("convolution", "teacher")
     return networks.load(options["teacher"], "--teacher")

@@ -204,6 +204,22 @@ def test_resume_without_checkpoint(options, tmp_path):
         training.run("digits", "digits", options(tmp_path / "new", "--resume"))
 
 
+@pytest.mark.parametrize(
+    ("flags", "error", "message"),
+    [
+        (["--method=plain", "--teacher=t.keras"], RunError, "--teacher needs --method=pkkd or kd"),
+        (
+            ["--augmentation=none", "--augmentation=mixup"],
+            ValueError,
+            "must be 'none' or different",
+        ),
+    ],
+)
+def test_flags_that_contradict_each_other(options, tmp_path, flags, error, message):
+    with pytest.raises(error, match=message):
+        training.run("digits", "digits", options(tmp_path / "run", *flags))
+
+
 def test_nan_loss_ends_the_run(options, tmp_path):
     folder = tmp_path / "nan"
     with pytest.raises(RunError, match="Losses must stay finite.*Received: .*loss=.*at step"):
