@@ -30,6 +30,7 @@ def test_command_measures_every_step(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr("sys.argv", ["training_step", "--batch=4", f"--output={tmp_path}"])
     training_step.main()
     record = json.loads((tmp_path / "cpu.json").read_text())
-    assert len(record["seconds"]) == 4 and all(s > 0 for s in record["seconds"].values())
+    assert list(record["seconds"]) == list(record["bytes"]) == list(training_step.STEPS)
+    assert all(s > 0 for s in record["seconds"].values())
     assert all(len(b) == 2 and min(b) > 2**20 for b in record["bytes"].values())
     assert (tmp_path / "cpu.md").read_text() in capsys.readouterr().out
