@@ -75,7 +75,7 @@ class Queue:
 
     def __init__(self, runs: list[Run], options: dict[str, Any]):
         self.options = options
-        self.waiting = [run for run in runs if not self._is_done(run)]
+        self.waiting = [run for run in runs if not self._recorded(run)]
         self.active: dict[Run, subprocess.Popen] = {}
         self.failed: list[str] = []
         self.stopping = threading.Event()
@@ -95,7 +95,8 @@ class Queue:
         if self.failed:
             raise RunError(f"Every run must end well. Received: {'; '.join(self.failed)}")
 
-    def _is_done(self, run: Run) -> bool:
+    def _recorded(self, run: Run) -> bool:
+        """Enters a run into the table if it is done; returns whether it is."""
         done = (run.folder(self.options) / "report.json").is_file()
         if done:
             record(run, run.folder(self.options), Path(self.options["results"]))
@@ -115,7 +116,7 @@ class Queue:
             )
 
     def _finish(self, run: Run, code: int) -> None:
-        if self._is_done(run):
+        if self._recorded(run):
             return
         log = run.folder(self.options).with_suffix(".log")
         last = (log.read_text().strip().splitlines() or [""])[-1]
@@ -126,7 +127,7 @@ class Queue:
             process.send_signal(signal.SIGTERM)
         for process in self.active.values():
             process.wait()
-        left = len(self.waiting) + sum(not self._is_done(run) for run in self.active)
+        left = len(self.waiting) + sum(not self._recorded(run) for run in self.active)
         if left:
             raise Terminated(f"{left} runs are left; the same command goes on with them.")
         self.active.clear()

@@ -133,7 +133,7 @@ def _compiler() -> list[str]:
 
 
 @contextlib.contextmanager
-def _folder_beside(output: pathlib.Path) -> Iterator[pathlib.Path]:
+def folder_beside(output: pathlib.Path) -> Iterator[pathlib.Path]:
     """A folder for unfinished files, from where one move brings the finished one to `output`."""
     try:
         with tempfile.TemporaryDirectory(dir=output.parent, prefix=".build-") as folder:
@@ -147,7 +147,7 @@ def _folder_beside(output: pathlib.Path) -> Iterator[pathlib.Path]:
 
 def _compile_and_link(sources, flags, link_flags, output, quiet) -> pathlib.Path:
     output = pathlib.Path(output)
-    with _folder_beside(output) as folder:
+    with folder_beside(output) as folder:
 
         def compile_one(source: pathlib.Path, own_flags: list[str]) -> str:
             target = f"{folder}/{source.parent.name}-{source.stem}.o"

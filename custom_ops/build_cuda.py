@@ -94,7 +94,7 @@ def objects(quiet: bool = False, sources: tuple[str, ...] = SOURCES) -> list[str
             return str(target)
         if not quiet:
             print(f"compiling custom_ops/kernels/cuda/{source} with nvcc", flush=True)
-        with build._folder_beside(target) as folder:
+        with build.folder_beside(target) as folder:
             unfinished = folder / target.name
             _run_nvcc([*flags, "-c", str(KERNELS / source), "-o", str(unfinished)])
             for old in KERNELS.glob(f"{name}-*.o"):

@@ -2,7 +2,7 @@
 
 import os
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -60,26 +60,3 @@ def complete_folder(path: Path) -> Iterator[Path]:
         if old.exists() and not path.exists():
             old.rename(path)
         shutil.rmtree(old, ignore_errors=True)
-
-
-def write_files(folder: str | os.PathLike, contents: Mapping[str, bytes]) -> None:
-    """Writes all of `contents` into `folder`; none is replaced before all are on the disk.
-
-    Args:
-        folder: created if it is missing.
-        contents: file name -> bytes.
-
-    Raises:
-        OSError: a file cannot be written; those that were there stay as they were.
-    """
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    pairs = [(folder / f".{name}.{os.getpid()}.tmp", folder / name) for name in contents]
-    try:
-        for (temporary, _), data in zip(pairs, contents.values(), strict=True):
-            temporary.write_bytes(data)
-        for temporary, final in pairs:
-            os.replace(temporary, final)
-    finally:
-        for temporary, _ in pairs:
-            temporary.unlink(missing_ok=True)

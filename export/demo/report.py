@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from experiments.atomic import write_files
 from experiments.report import environment
 from experiments.report import tables as form
-from export import writing
 from export.benchmark import ratios
 from export.demo import commands, pictures, verdict
 from export.demo.document import Code, Picture, Section, Table, Text, markdown, page
@@ -75,7 +75,7 @@ def write_report(output: str | os.PathLike, setting: Setting, figures: Figures) 
         "report.html": page(title, sections).encode(),
         FIGURES: _as_json(setting, figures, facts),
     }
-    writing.write_files(folder, contents)
+    write_files(folder, contents)
     lines = markdown(title, [_files(figures, files)]).split("\n\n")[2]
     return [lines, verdict.latency(figures), verdict.energy(figures)]
 

@@ -14,7 +14,8 @@ from typing import Any
 
 from absl import flags
 
-from export import program, writing
+from experiments.atomic import write_files
+from export import program
 from export.energy import measure, picture, report, sources, table
 from export.energy.constants import HOROWITZ, read_constants
 from export.energy.estimate import estimate
@@ -43,7 +44,7 @@ def main() -> None:
         files = {name: source.file for name, source in named.items()}
         document = report.as_json(networks, constants, files, measured, memory_model)
         contents = {"energy.json": document, "energy.png": picture.bars(networks)}
-        writing.write_files(options.output, contents)
+        write_files(options.output, contents)
         print(f"output: {options.output}")
 
 

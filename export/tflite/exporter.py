@@ -8,6 +8,7 @@ import keras
 import numpy as np
 
 from custom_ops import build_delegate
+from experiments.atomic import write_files
 from export import program, writing
 from export.program import ExportError
 from export.saved_model import TOLERANCE, UNKNOWN_SIZE
@@ -78,7 +79,7 @@ def export_tflite(
         _check_float(model, format)
         data = convert(model, format)
         report = _compare(model, data, library)
-    writing.write_files(output.parent, {output.name: data})
+    write_files(output.parent, {output.name: data})
     graph = Graph(data)
     names = [graph.name(operator) for operator in graph.operators]
     operators = {name: names.count(name) for name in sorted(set(names))}

@@ -85,7 +85,7 @@ def check_optimizers(model: Any, optimizer: Any, teacher_optimizer: Any) -> None
         )
 
 
-def check_synchronised(model: Any) -> bool:
+def sums_over_replicas(model: Any) -> bool:
     """Whether replicas sum tensors in the backward pass; `ValueError` where they cannot.
 
     A gradient through synchronised batch normalization sums over replicas, which TensorFlow cannot

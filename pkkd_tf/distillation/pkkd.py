@@ -13,7 +13,7 @@ from pkkd_tf.distillation.arguments import (
     check_arguments,
     check_compile_arguments,
     check_optimizers,
-    check_synchronised,
+    sums_over_replicas,
 )
 from pkkd_tf.distillation.features import FeatureLoss, FeatureMatching
 from pkkd_tf.distillation.matching import (
@@ -207,7 +207,7 @@ class PKKD(keras.Model):
         """
         check_compile_arguments(optimizer, accumulate_steps, kwargs)
         check_optimizers(self, optimizer, teacher_optimizer)
-        self.monitor.unconditional = check_synchronised(self)
+        self.monitor.unconditional = sums_over_replicas(self)
         self.accumulate_steps, self.skip_nonfinite = accumulate_steps, skip_nonfinite
         self.recompute = recompute
         self._use_extractors(RecomputedNetwork if recompute else _extractor)
