@@ -85,7 +85,8 @@ def _start(command: list[str], config: dict[str, Any]) -> subprocess.Popen:
 def _copy(index: int, output: Any) -> None:
     for line in output:
         text = line.decode(errors="replace").rstrip("\n")
-        print(f"[{index}] {text}", flush=True)
+        sys.stdout.write(f"[{index}] {text}\n")  # in one piece: print would write twice
+        sys.stdout.flush()
 
 
 def _wait(processes: list[subprocess.Popen]) -> int:

@@ -10,6 +10,7 @@ import pytest
 
 PROGRAMS = {
     "report": "import os, sys; print('config', 'worker' in os.environ['TF_CONFIG'], sys.argv[1:])",
+    "talk": "for number in range(300): print(number, flush=True)",
     "fail": """
 import json, os, sys, time
 index = json.loads(os.environ["TF_CONFIG"])["task"]["index"]
@@ -58,6 +59,11 @@ def test_every_worker_gets_its_place_and_the_flags(start):
     assert process.returncode == 0, errors
     line = "config True ['--epochs=1', '--strategy=multi_worker']"
     assert sorted(output.splitlines()) == [f"[0] {line}", f"[1] {line}"]
+
+
+def test_lines_of_workers_stay_whole(start):
+    output, _ = start("talk").communicate(timeout=100)
+    assert sorted(output.splitlines()) == sorted(f"[{w}] {n}" for w in (0, 1) for n in range(300))
 
 
 @pytest.mark.parametrize(("name", "code", "worker"), [("fail", 7, 1), ("die", 137, 0)])
