@@ -115,7 +115,7 @@ class SimilarityKernel(keras.layers.Layer):
 
     def exponent(self, responses: Any) -> tf.Tensor:
         """`sign * u / (2 sigma^2)`, not clipped."""
-        return self.sign * responses / self.width()
+        return responses * (self.sign / self.width())
 
     def call(self, responses: Any) -> tf.Tensor:
         """Returns the similarities, in `[exp(-bound), exp(bound)]`."""
@@ -144,6 +144,11 @@ class FeatureLoss(keras.layers.Layer):
 
     Output shape:
         The features of both sides, float32 (N, H, W, channels).
+
+    Example:
+        >>> pair = FeatureLoss(FeatureMatching(), channels=16, fan_in=144, name="pair")
+        >>> ours, theirs = pair(student_response, teacher_response)
+        >>> pair.loss(student_response, teacher_response)    # mean((ours - theirs)^2)
     """
 
     def __init__(
@@ -188,6 +193,34 @@ class FeatureLoss(keras.layers.Layer):
             self._side(teacher, self.teacher_kernel, self.teacher_alignment),
         )
 
+    def loss(self, student: Any, teacher: Any) -> tf.Tensor:
+        """`mean((student features - teacher features)^2)`, a scalar float32 in [0, 4].
+
+        Its gradients are taken along with it, which a scalar allows: what is kept for the
+        backward pass is one tensor of a response's shape, not every step of both features.
+        """
+
+        @tf.custom_gradient
+        def difference(student: tf.Tensor, teacher: tf.Tensor) -> tuple[tf.Tensor, Any]:
+            loss, to_responses, to_weights = self._with_gradients(student, teacher)
+
+            def backward(upstream: tf.Tensor, variables: Any = ()) -> tuple[Any, Any]:
+                wanted = [to_weights.get(variable.ref()) for variable in variables]
+                return _times(to_responses, upstream), _times(wanted, upstream)
+
+            return loss, backward
+
+        return difference(tf.convert_to_tensor(student), tf.convert_to_tensor(teacher))
+
+    def _with_gradients(self, *responses: tf.Tensor) -> tuple[tf.Tensor, list[Any], dict[Any, Any]]:
+        """The loss, its gradients in both responses, and those in the weights by reference."""
+        weights = [variable.value for variable in self.trainable_variables]
+        with tf.GradientTape() as tape:
+            tape.watch(responses)
+            loss = tf.reduce_mean(tf.math.squared_difference(*self(*responses)))
+        student, teacher, *own = tape.gradient(loss, [*responses, *weights])
+        return loss, [student, teacher], {w.ref(): g for w, g in zip(weights, own)}
+
     def seen_by_kernel(self, response: Any) -> tf.Tensor:
         """`u` of the formula, channels last: the response, batch-normalised or raw."""
         response = tf.cast(response, tf.float32)
@@ -207,13 +240,13 @@ class FeatureLoss(keras.layers.Layer):
 
 
 def normalise(x: tf.Tensor) -> tf.Tensor:
-    """`(x - mean) / sqrt(variance + 1e-5)` per channel over the batch (N, H, W, C).
+    """`(x - mean) / sqrt(variance + 1e-5)` per channel over the batch (N, H, W, C), float32.
 
     Differentiated through the mean and the variance: with them held constant the filters' RMS
     was seen to run away.
     """
-    mean, variance = tf.nn.moments(x, [0, 1, 2])
-    return tf.nn.batch_normalization(x, mean, variance, None, None, EPSILON)
+    one, zero = tf.ones(x.shape[-1:]), tf.zeros(x.shape[-1:])
+    return tf.compat.v1.nn.fused_batch_norm(x, one, zero, epsilon=EPSILON)[0]
 
 
 def similarity(student: tf.Tensor, teacher: tf.Tensor) -> tf.Tensor:
@@ -236,6 +269,10 @@ def effective_rank(features: tf.Tensor) -> tf.Tensor:
     rows = tf.reshape(features, [-1, features.shape[-1]])
     covariance = tf.matmul(rows, rows, transpose_a=True) / tf.cast(tf.shape(rows)[0], rows.dtype)
     return tf.linalg.trace(covariance) ** 2 / (tf.reduce_sum(covariance**2) + 1e-12)
+
+
+def _times(gradients: list[Any], factor: tf.Tensor) -> list[Any]:
+    return [None if g is None else g * tf.cast(factor, g.dtype) for g in gradients]
 
 
 def _alignment(wanted: bool, channels: int, name: str) -> keras.layers.Layer | None:

@@ -153,21 +153,21 @@ def filter_rms(filters: list[Any]) -> tf.Tensor:
     return tf.stack([tf.sqrt(tf.reduce_mean(tf.cast(f, tf.float32) ** 2)) for f in filters])
 
 
-def pair_statistics(pair: FeatureLoss, response: Any, features: Any) -> tf.Tensor:
+def pair_statistics(pair: FeatureLoss, student: Any, teacher: Any) -> tf.Tensor:
     """Similarity to the teacher, RMS kernel exponent and effective rank of one matched layer.
 
     Args:
         pair: the layer's `FeatureLoss`.
-        response: the student's raw response.
-        features: the pair's two feature maps.
+        student: the student's raw response.
+        teacher: the teacher's.
 
     Returns:
         Tensor float32 (3,): correlation in [-1, 1]; RMS of the exponent before clipping, 0 for
         linear features; number of channels' worth of variation, 1 .. channels.
     """
-    rms = tf.zeros([])
+    rms, features = tf.zeros([]), pair(student, teacher)
     if pair.matching.kernel == "exponential":
-        exponent = pair.student_kernel.exponent(pair.seen_by_kernel(response))
+        exponent = pair.student_kernel.exponent(pair.seen_by_kernel(student))
         rms = tf.sqrt(tf.reduce_mean(tf.square(exponent)))
     return tf.stack([similarity(*features), rms, effective_rank(features[0])])
 

@@ -241,23 +241,44 @@ class PKKD(keras.Model):
 
     def _backward(self, images: Any, labels: Any, share: Any, measure: bool) -> tuple[Any, Any]:
         """Gradients of one part of a batch for both networks, and what `_record` needs."""
-        replicas = tf.distribute.get_strategy().num_replicas_in_sync
+        share = share / tf.distribute.get_strategy().num_replicas_in_sync
+        leaks = self.matching.teacher_gradient and bool(self.pairs)
+        student, _ = self._extractors()
         with tf.GradientTape(persistent=True) as tape:
-            outputs, theirs, features = self._forward(images, training=True)
-            parts = self._parts(labels, outputs, theirs, features)
+            theirs, teacher_loss = self._teach(images, labels, training=True)
+            if not leaks:  # then the teacher's activations may go before the student's come
+                to_teacher = self._teacher_gradients(tape, teacher_loss, share)
+                images = steps.after(to_teacher, images)
+            outputs = student(images, training=True)
+            parts = self._parts(labels, outputs, theirs)
+            parts["feature"] = self._feature_loss(outputs, theirs)
             weighted = self._weighted(parts)
             student_loss = _total(weighted) + _penalties(self.student)
-            teacher_loss = self._teacher_loss(labels, theirs, weighted)
-            scaled = self.optimizer.scale_loss(student_loss * share / replicas)
-            if self.teacher_optimizer is not None:
-                scaled_teacher = self.teacher_optimizer.scale_loss(teacher_loss * share / replicas)
-        gradients = tape.gradient(scaled, self.student_variables)
+            scaled = self.optimizer.scale_loss(student_loss * share)
+            if leaks:
+                teacher_loss += weighted["feature"]
+                to_teacher = self._teacher_gradients(tape, teacher_loss, share)
+        gradients = tape.gradient(scaled, self.student_variables) + to_teacher
         if measure:
-            self._measure(tape, weighted, outputs, features)
-        if self.teacher_optimizer is not None:
-            gradients += tape.gradient(scaled_teacher, self.teacher_variables)
+            self._measure(tape, weighted, outputs, theirs)
         logits = outputs["logits"], None if theirs is None else theirs["logits"]
         return gradients, (labels, *logits, parts, student_loss, teacher_loss)
+
+    def _teach(self, images: Any, labels: Any, training: bool) -> tuple[Any, Any]:
+        """The teacher's logits and responses, and its own loss; None without a teacher."""
+        _, teacher = self._extractors()
+        if teacher is None:
+            return None, None
+        outputs = teacher(images, training=training and self.teacher_mode == "progressive")
+        return outputs, losses.label_loss(labels, outputs["logits"]) + _penalties(self.teacher)
+
+    def _teacher_gradients(self, tape: Any, loss: Any, share: Any) -> list[Any]:
+        """Of what `tape` recorded until now; empty where no teacher is trained."""
+        if self.teacher_optimizer is None:
+            return []
+        scaled = self.teacher_optimizer.scale_loss(loss * share)
+        with tape.stop_recording():
+            return tape.gradient(scaled, self.teacher_variables)
 
     def _update(self, gradients: list[Any], records: list[Any], before: Any) -> Any:
         """Applies both networks' gradients; returns whether it did, None for always."""
@@ -283,11 +304,11 @@ class PKKD(keras.Model):
     def test_step(self, data: Any) -> dict[str, Any]:
         """Losses on logits and accuracies of both networks on one batch."""
         images, labels = _unpack(data)
-        outputs, theirs, _ = self._forward(images, training=False)
-        parts = self._parts(labels, outputs, theirs, None)
-        weighted = self._weighted(parts)
-        loss = _total(weighted) + _penalties(self.student)
-        teacher_loss = self._teacher_loss(labels, theirs, weighted)
+        theirs, teacher_loss = self._teach(images, labels, training=False)
+        student, _ = self._extractors()
+        outputs = student(images, training=False)
+        parts = self._parts(labels, outputs, theirs)
+        loss = _total(self._weighted(parts)) + _penalties(self.student)
         logits = outputs["logits"], None if theirs is None else theirs["logits"]
         self._record(labels, *logits, parts, loss, teacher_loss)
         return self._logs(_of_test(self.get_metrics_result()))
@@ -320,50 +341,32 @@ class PKKD(keras.Model):
         """
         return self.monitor.statistics()
 
-    def _forward(self, images: Any, training: bool) -> tuple[Any, Any, Any]:
-        student, teacher = self._extractors()
-        outputs = student(images, training=training)
-        if teacher is None:
-            return outputs, None, None
-        progressive = self.teacher_mode == "progressive"
-        theirs = teacher(images, training=training and progressive)
-        if not training:
-            return outputs, theirs, None
-        features = [
-            pair(outputs[name], theirs[name]) for name, pair in zip(self.matched_layers, self.pairs)
-        ]
-        return outputs, theirs, features
-
-    def _parts(self, labels: Any, outputs: Any, theirs: Any, features: Any) -> dict[str, Any]:
-        """The student's loss parts before their weights; None where there is no such part."""
+    def _parts(self, labels: Any, outputs: Any, theirs: Any) -> dict[str, Any]:
+        """The losses on the student's logits before their weights; None for other parts."""
         parts: dict[str, Any] = dict.fromkeys(monitor.PARTS)
         parts["ce"] = losses.label_loss(labels, outputs["logits"])
         if theirs is not None:
             target = tf.stop_gradient(theirs["logits"])
             parts["kd"] = losses.distillation_loss(outputs["logits"], target, self.temperature)
-        if features:
-            squares = [tf.reduce_mean(tf.math.squared_difference(a, c)) for a, c in features]
-            parts["feature"] = tf.add_n(squares)
         return parts
+
+    def _feature_loss(self, outputs: Any, theirs: Any) -> Any:
+        """The sum over all matched pairs, before its weight; None without any."""
+        matched = zip(self.matched_layers, self.pairs)
+        each = [pair.loss(outputs[name], theirs[name]) for name, pair in matched]
+        return tf.add_n(each) if each else None
 
     def _weighted(self, parts: dict[str, Any]) -> dict[str, Any]:
         weights = {"ce": 1.0, "kd": self.alpha, "feature": self.monitor.beta}
         return {k: None if part is None else weights[k] * part for k, part in parts.items()}
 
-    def _teacher_loss(self, labels: Any, theirs: Any, weighted: dict[str, Any]) -> Any:
-        if theirs is None:
-            return None
-        loss = losses.label_loss(labels, theirs["logits"]) + _penalties(self.teacher)
-        leaks = self.matching.teacher_gradient and weighted["feature"] is not None
-        return loss + weighted["feature"] if leaks else loss
-
-    def _measure(self, tape: Any, weighted: dict[str, Any], outputs: Any, features: Any) -> None:
+    def _measure(self, tape: Any, weighted: dict[str, Any], outputs: Any, theirs: Any) -> None:
         filters = [filters_of(layer).value for layer in adder_layers(self.student)]
         scale = self.optimizer.scale_loss(tf.constant(1.0))
 
         def pairs() -> dict[str, tf.Tensor]:
-            matched = zip(self.matched_layers, self.pairs, features or [])
-            return {n: monitor.pair_statistics(pair, outputs[n], f) for n, pair, f in matched}
+            matched = zip(self.matched_layers, self.pairs)
+            return {n: monitor.pair_statistics(p, outputs[n], theirs[n]) for n, p in matched}
 
         self.monitor.update(
             self.optimizer.iterations,

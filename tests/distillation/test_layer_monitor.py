@@ -94,8 +94,12 @@ def test_statistics_against_gradients_and_filters_taken_separately():
     norms = []
     for part, weight in (("ce", 1.0), ("kd", 0.5), ("feature", 0.25)):
         with tf.GradientTape() as tape:
-            outputs, theirs, features = model._forward(images, training=True)
-            loss = model._parts(labels, outputs, theirs, features)[part]
+            outputs, theirs = (network(images, training=True) for network in model._extractors())
+            matched = list(zip(model.pairs, model.matched_layers))
+            features = [pair(outputs[name], theirs[name]) for pair, name in matched]
+            parts = model._parts(labels, outputs, theirs)
+            parts["feature"] = sum(tf.reduce_mean((a - c) ** 2) for a, c in features)
+            loss = parts[part]
         norms.append([weight * np.linalg.norm(g) for g in tape.gradient(loss, filters)])
     expected = np.transpose(norms) / np.sum(norms, 0)[:, None]
     model.train_step((images, labels))

@@ -114,6 +114,14 @@ def test_without_weight_the_features_change_nothing_for_the_student():
         np.testing.assert_array_equal(a, b)
 
 
+def squared_differences(model, images):
+    """Of the features of every matched pair."""
+    outputs, theirs = (network(images, training=True) for network in model._extractors())
+    pairs = zip(model.matched_layers, model.pairs)
+    features = [pair(outputs[name], theirs[name]) for name, pair in pairs]
+    return [np.mean((np.float64(a) - c) ** 2) for a, c in features]
+
+
 @pytest.mark.parametrize("monitor_every", [0, 1])
 def test_the_loss_is_the_sum_of_its_weighted_parts(monitor_every):
     regularizer = keras.regularizers.L2(1e-3)
@@ -125,9 +133,7 @@ def test_the_loss_is_the_sum_of_its_weighted_parts(monitor_every):
     logits = student(images, training=True).numpy(), teacher(images, training=True).numpy()
     ours, theirs = (z.astype("float64") for z in logits)
     penalties = [float(sum(m.losses)) for m in (student, teacher)]
-    squares = [
-        np.mean((np.float64(a) - c) ** 2) for a, c in model._forward(images, training=True)[2]
-    ]
+    squares = squared_differences(model, images)
     target = np.eye(CLASSES)[labels]
     expected = {
         "ce_loss": formulas.cross_entropy(target, ours),
@@ -156,8 +162,7 @@ def test_evaluation_counts_the_regularizers_but_no_features():
 def test_feature_loss_is_logged_before_its_weight_while_that_follows_the_share():
     model = compiled(monitor_every=1)
     images, labels = batch()
-    features = model._forward(images, training=True)[2]
-    squares = sum(np.mean((np.float64(a) - c) ** 2) for a, c in features)
+    squares = np.sum(squared_differences(model, images))
     logs = model.train_step((images, labels))
     assert float(logs["beta"]) != model.monitor.START
     np.testing.assert_allclose(logs["feature_loss"], squares, rtol=1e-5)
