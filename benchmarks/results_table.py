@@ -85,14 +85,15 @@ def table(runs: list[dict[str, str]]) -> str:
         published = rows.Row(dataset, model, method, choice).published()
         cells = [dataset, model, f"{method} {choice}".strip(), f"{epochs}, {batch}", len(same)]
         names = "student_final", "student_best", "teacher_final"
-        cells += [_mean([run[name] for run in same]) for name in names]
+        cells += [mean([run[name] for run in same]) for name in names]
         hours = np.mean([float(run["hours"]) for run in same])
         cells += [published or "", f"{hours:.1f}, {same[0]['device']}"]
         lines.append(f"| {' | '.join(map(str, cells))} |")
     return "\n".join(lines) + "\n"
 
 
-def _mean(values: list[str]) -> str:
+def mean(values: list[str]) -> str:
+    """Mean and sample standard deviation of accuracies, in %; empty without any."""
     numbers = [100 * float(value) for value in values if value]
     if not numbers:
         return ""
