@@ -18,7 +18,7 @@ METHODS = {
     "resnet32": ("cnn", "plain", "pkkd"),
     "vgg_small": ("cnn", "plain", "pkkd"),
 }
-# Name: method, flags beside the defaults. One differs from `kd` or `pkkd` in one thing each.
+# Name: method, flags beside the defaults: each differs from its method in one thing.
 CHOICES = {
     "share_0.01": ("pkkd", ["--feature_share=0.01"]),
     "share_0.03": ("pkkd", ["--feature_share=0.03"]),
@@ -36,6 +36,7 @@ CHOICES = {
     "alpha_2": ("kd", ["--alpha=2"]),
     "temperature_4": ("kd", ["--temperature=4"]),
     "sign_gradient": ("plain", ["--input_gradient=sign"]),
+    "l2_anneal_0.5": ("plain", ["--l2_anneal=0.5"]),
 }
 
 

@@ -72,6 +72,9 @@ def _define_training() -> None:
     flags.DEFINE_float("weight_decay", 5e-4, "On all parameters, before the momentum.", 0.0)
     flags.DEFINE_float("eta", 0.2, "Of the adaptive local learning rate.", 1e-12)
     flags.DEFINE_enum("input_gradient", "clipped", INPUT_GRADIENTS, "Of the adder layers.")
+    flags.DEFINE_float(
+        "l2_anneal", 0.0, "Part of the steps that l2 turns into l1 in; 0: none.", 0, 1
+    )
     flags.DEFINE_integer("accumulate_steps", 1, "Parts that a batch is worked off in.", 1)
     flags.DEFINE_bool("recompute", False, "Recompute residual blocks' activations: less memory.")
     flags.DEFINE_enum("on_nan", "stop", ON_NAN, "stop: end the run; skip: leave that step out.")

@@ -16,6 +16,7 @@ from experiments.history import Table
 from experiments.workers import BATCH_NORM, LOST, Workers
 from pkkd_tf import models
 from pkkd_tf.distillation import PKKD, FeatureMatching
+from pkkd_tf.layers import anneal_l2
 from pkkd_tf.optimizers import AdderSGD
 
 # What may differ between the parts of one run.
@@ -32,7 +33,7 @@ FREE = (
     "on_nan",
 )
 # At these values a flag changes nothing: so runs that were begun before it was there go on.
-NEUTRAL = {"accumulate_steps": 1, "sync_batch_norm": False}
+NEUTRAL = {"accumulate_steps": 1, "sync_batch_norm": False, "l2_anneal": 0.0}
 SMOKE = {"epochs": 1, "batch_size": 8, "limit_train": 32, "monitor_every": 2}
 
 
@@ -135,7 +136,20 @@ def make_model(data: Any, steps: int, options: dict[str, Any]) -> PKKD:
         skip_nonfinite=options["on_nan"] == "skip",
         recompute=options["recompute"],
     )
+    _anneal(model, steps, options)
     return model
+
+
+def _anneal(model: PKKD, steps: int, options: dict[str, Any]) -> None:
+    fraction = options["l2_anneal"]
+    if fraction and options["method"] == "cnn":
+        raise RunError(
+            "--l2_anneal needs adder layers: another --method than cnn. "
+            f"Received: l2_anneal={fraction}, method={options['method']}"
+        )
+    if fraction:
+        until = max(1, round(fraction * steps * options["epochs"]))
+        anneal_l2(model.student, model.optimizer, until)
 
 
 def _teacher(options: dict[str, Any], network: Any) -> keras.Model | None:

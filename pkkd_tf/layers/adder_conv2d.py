@@ -94,9 +94,9 @@ class AdderConv2D(keras.layers.Conv2D):
         super().build(input_shape)
         common.mark_adder_filters(self._kernel)
 
-    def call(self, inputs: Any) -> Any:
+    def call(self, inputs: Any, training: bool | None = None) -> Any:
         """Returns the response, plus bias and activation if the layer has them."""
-        return common.finish(self, common.respond(self, inputs, self.kernel, self.groups))
+        return common.finish(self, common.respond(self, inputs, self.kernel, self.groups, training))
 
     def get_config(self) -> dict[str, Any]:
         """Returns the arguments, serialisable."""

@@ -84,11 +84,15 @@ class AdderDense(keras.layers.Dense):
 
     def call(self, inputs: Any, training: bool | None = None) -> Any:
         """Returns the response, plus bias and activation if the layer has them."""
-        del training
         outer, size = tf.shape(inputs)[:-1], inputs.shape[-1]
         rows = tf.reshape(inputs, [tf.reduce_prod(outer), 1, 1, size])
         filters = keras.ops.reshape(self.kernel, (1, 1, size, self.units))
-        outputs = adder_conv2d(rows, filters, input_gradient=self.input_gradient)
+        outputs = adder_conv2d(
+            rows,
+            filters,
+            input_gradient=self.input_gradient,
+            l2_weight=common.l2_weight(self, training),
+        )
         outputs = tf.reshape(outputs, tf.concat([outer, [self.units]], 0))
         outputs.set_shape([*inputs.shape[:-1], self.units])
         return common.finish(self, outputs)

@@ -87,11 +87,11 @@ class AdderDepthwiseConv2D(keras.layers.DepthwiseConv2D):
         super().build(input_shape)
         common.mark_adder_filters(self.kernel)
 
-    def call(self, inputs: Any) -> Any:
+    def call(self, inputs: Any, training: bool | None = None) -> Any:
         """Returns the response, plus bias and activation if the layer has them."""
         kh, kw, channels, multiplier = self.kernel.shape
         filters = keras.ops.reshape(self.kernel, (kh, kw, 1, channels * multiplier))
-        return common.finish(self, common.respond(self, inputs, filters, channels))
+        return common.finish(self, common.respond(self, inputs, filters, channels, training))
 
     def get_config(self) -> dict[str, Any]:
         """Returns the arguments, serialisable."""

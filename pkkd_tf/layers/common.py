@@ -44,7 +44,15 @@ def finish(layer: Any, outputs: Any) -> Any:
     return outputs if layer.activation is None else layer.activation(outputs)
 
 
-def respond(layer: Any, inputs: Any, filters: Any, groups: int) -> tf.Tensor:
+def l2_weight(layer: Any, training: bool | None) -> tf.Tensor | None:
+    """What `anneal_l2` set for this step; None where nothing is mixed in: never but in training."""
+    weight = getattr(layer, "l2_weight", None)
+    return weight() if training and weight else None
+
+
+def respond(
+    layer: Any, inputs: Any, filters: Any, groups: int, training: bool | None = None
+) -> tf.Tensor:
     """The adder response of a two-dimensional layer, in the layer's data format."""
     channels_first = layer.data_format == "channels_first"
     inputs = tf.transpose(inputs, [0, 2, 3, 1]) if channels_first else inputs
@@ -56,5 +64,6 @@ def respond(layer: Any, inputs: Any, filters: Any, groups: int) -> tf.Tensor:
         dilations=layer.dilation_rate,
         groups=groups,
         input_gradient=layer.input_gradient,
+        l2_weight=l2_weight(layer, training),
     )
     return tf.transpose(outputs, [0, 3, 1, 2]) if channels_first else outputs

@@ -1,10 +1,11 @@
 """The adder response of a layer, with AdderNet's own gradients."""
 
+from collections.abc import Callable
 from typing import Any
 
 import tensorflow as tf
 
-from pkkd_tf.ops import paths
+from pkkd_tf.ops import l2, paths
 from pkkd_tf.ops.filter_gradient import filter_gradient
 from pkkd_tf.ops.geometry import Geometry, Padding, make_geometry
 
@@ -21,6 +22,7 @@ def adder_conv2d(
     dilations: Any = 1,
     groups: int = 1,
     input_gradient: str = "clipped",
+    l2_weight: Any = None,
 ) -> tf.Tensor:
     """Adder response: the negative L1 distance between image windows and filters.
 
@@ -35,6 +37,12 @@ def adder_conv2d(
         dL/dX = sum_t HT(F - X) dL/dY,      HT(z) = clamp(z, -1, 1)     ("clipped", the default)
         dL/dX = sum_t sign(F - X) dL/dY                                 ("sign")
 
+    With `w = l2_weight > 0` the response is a mixture with half the squared l2 distance, whose
+    derivatives are X - F and F - X: the filters' gradient is the same for every `w`.
+
+        Y     = -(1 - w) sum |X - F| - w / 2 sum (X - F)^2
+        dL/dX = sum_t ((1 - w) HT(F - X) + w (F - X)) dL/dY             (or sign for HT)
+
     Args:
         x: images, tensor (N, H, W, C) of float32, bfloat16, float16 or float64. Sums accumulate
             in float32 (float64 for float64). N, H and W may be unknown, N may be 0.
@@ -46,14 +54,16 @@ def adder_conv2d(
         dilations: integer or pair, pixels from tap to tap.
         groups: number of channel groups; `C` means depthwise.
         input_gradient: `"clipped"` or `"sign"`.
+        l2_weight: number or scalar tensor in [0, 1] through which no gradient flows; None: 0. At
+            0 nothing of the l2 part is computed. `pkkd_tf.layers.anneal_l2` says what it is for.
 
     Returns:
         Tensor (N, P, Q, O) of the type of `x`: `P = (H + top + bottom - dilation * (kh - 1) - 1)
         // stride + 1`, or `ceil(H / stride)` with `"SAME"`.
 
     Raises:
-        ValueError: a rank, type, channel number, stride, padding, dilation or group count does
-            not fit; the message names the values received.
+        ValueError: a rank, type, channel number, stride, padding, dilation, group count or weight
+            does not fit; the message names the values received.
 
     Example:
         >>> x = tf.random.normal([8, 32, 32, 16])
@@ -71,6 +81,7 @@ def adder_conv2d(
             f"`input_gradient` must be one of {INPUT_GRADIENTS}. "
             f"Received: input_gradient={input_gradient!r}"
         )
+    weight = None if l2_weight is None else _check_weight(l2_weight)
     path = paths.path_for(x.dtype)
 
     @tf.custom_gradient
@@ -78,11 +89,32 @@ def adder_conv2d(
         def gradients(dy: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
             with tf.control_dependencies([dy]):  # else `x` is padded, and kept, in the forward pass
                 dx = path.input_gradient(x, filters, dy, geometry, input_gradient)
+                dx = _mixed(weight, dx, lambda: l2.input_gradient(x, filters, dy, geometry))
                 return dx, filter_gradient(x, filters, dy, geometry)
 
-        return path.forward(x, filters, geometry, input_gradient), gradients
+        y = path.forward(x, filters, geometry, input_gradient)
+        return _mixed(weight, y, lambda: l2.response(x, filters, geometry)), gradients
 
     return response(x, filters)
+
+
+def _mixed(weight: tf.Tensor | None, l1: tf.Tensor, l2_part: Callable[[], tf.Tensor]) -> tf.Tensor:
+    """`(1 - w) * l1 + w * l2_part()` in the type of `l1`; `l1` itself where `w` is 0."""
+    if weight is None:
+        return l1
+
+    def mixture() -> tf.Tensor:
+        second = l2_part()
+        w = tf.cast(weight, second.dtype)
+        return tf.cast((1 - w) * tf.cast(l1, w.dtype) + w * second, l1.dtype)
+
+    return tf.cond(weight > 0, mixture, lambda: l1)
+
+
+def _check_weight(weight: Any) -> tf.Tensor:
+    if not tf.is_tensor(weight) and not 0 <= weight <= 1:
+        raise ValueError(f"`l2_weight` must be in [0, 1]. Received: l2_weight={weight!r}")
+    return tf.stop_gradient(tf.convert_to_tensor(weight))
 
 
 def _check_tensors(x: tf.Tensor, filters: tf.Tensor, geometry: Geometry) -> None:

@@ -122,8 +122,9 @@ class QuantizedAdderConv2D(AdderConv2D):
         super().build(input_shape)
         self.range = SharedRange(self, self.bits, len(set(self.filter_groups)), self.train_range)
 
-    def call(self, inputs: Any) -> Any:
+    def call(self, inputs: Any, training: bool | None = None) -> Any:
         """Returns the response, plus bias and activation if the layer has them."""
+        del training
         kernel = keras.ops.convert_to_tensor(self.kernel)
         if self.range.count == 1:
             outputs = _respond(self, inputs, kernel, self.groups)
@@ -195,8 +196,9 @@ class QuantizedAdderDepthwiseConv2D(AdderDepthwiseConv2D):
         super().build(input_shape)
         self.range = SharedRange(self, self.bits, 1, self.train_range)
 
-    def call(self, inputs: Any) -> Any:
+    def call(self, inputs: Any, training: bool | None = None) -> Any:
         """Returns the response, plus bias and activation if the layer has them."""
+        del training
         kh, kw, channels, multiplier = self.kernel.shape
         filters = keras.ops.reshape(self.kernel, (kh, kw, 1, channels * multiplier))
         return common.finish(self, _respond(self, inputs, filters, channels))

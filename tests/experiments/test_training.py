@@ -186,6 +186,23 @@ def test_requeue_starts_and_goes_on(whole, options, tmp_path):
     assert Table(new.parent / "history.csv", 99).column("epoch") == [1]
 
 
+@pytest.mark.slow
+def test_annealing_resumes_to_the_same_weights(options, tmp_path):
+    """From the state after two of three epochs, in the midst of the annealing."""
+    flags = "--method=plain", "--l2_anneal=0.9"
+    folders = tmp_path / "whole", tmp_path / "resumed"
+    training.run("digits", "digits", options(folders[0], *flags))
+    shutil.copytree(folders[0] / "checkpoints", folders[1] / "checkpoints")
+    for path in (folders[1] / "checkpoints").glob("epoch_00003*"):
+        path.unlink()
+    with pytest.raises(RunError, match="l2_anneal: 0.9 -> None"):
+        training.run("digits", "digits", options(folders[1], flags[0], "--resume"))
+    training.run("digits", "digits", options(folders[1], *flags, "--resume"))
+    whole, resumed = (keras.models.load_model(f / "student.keras") for f in folders)
+    for a, b in zip(whole.get_weights(), resumed.get_weights(), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
 def test_foreign_checkpoint_is_refused(whole, options, tmp_path):
     folder = copy(whole, tmp_path)
     before = sorted((p.name, p.stat().st_mtime_ns) for p in folder.rglob("*"))
@@ -207,6 +224,7 @@ def test_resume_without_checkpoint(options, tmp_path):
 @pytest.mark.parametrize(
     ("flags", "error", "message"),
     [
+        (["--method=cnn", "--l2_anneal=0.5"], RunError, "--l2_anneal needs adder layers"),
         (["--method=plain", "--teacher=t.keras"], RunError, "--teacher needs --method=pkkd or kd"),
         (
             ["--augmentation=none", "--augmentation=mixup"],

@@ -1,0 +1,76 @@
+"""Annealing adder layers from l2 to l1 while they train."""
+
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from pkkd_tf.layers.adder_conv2d import AdderConv2D
+from pkkd_tf.layers.adder_dense import AdderDense
+from pkkd_tf.layers.adder_depthwise_conv2d import AdderDepthwiseConv2D
+
+ADDERS = (AdderConv2D, AdderDepthwiseConv2D, AdderDense)
+
+
+def anneal_l2(model: keras.Model, optimizer: Any, steps: int, start: float = 1.0) -> None:
+    """Lets the adder layers of `model` train on l2 distances that turn into l1 distances.
+
+        Y = -(1 - w) sum |X - F| - w / 2 sum (X - F)^2
+        w = start * max(0, 1 - optimizer.iterations / steps)
+
+    The l2 response is a convolution and two norms, so an early training on it is as smooth as a
+    convolution's. From step `steps` on the layers are adder layers and nothing else is computed.
+    Gradients: `pkkd_tf.ops.adder_conv2d` with `l2_weight = w`; the filters' is the same for every
+    `w`, and of factor 1/2 for that reason.
+
+    Idea: AdderNet's journal version (Xu et al., arXiv 2105.14202), which trains with
+    `sum |X - F|^p` and lets `p` fall from 2 to 1. This is **not** that: a power between the two has
+    no fast kernel, a mixture of the two ends has.
+
+    The mixture is the training's alone. Tests, predictions, exports and files have the plain adder
+    layer at all times; until `steps` its batch normalization's statistics are the mixture's, so
+    what they show before then says little, and a network saved before then is of little use.
+    Nothing of it is saved: after a model was loaded, or compiled with another optimizer, call it
+    again. `w` follows the optimizer's count of steps, so training goes on where a checkpoint of
+    the optimizer left it, and steps that are left out do not count.
+
+    Args:
+        model: network whose layers are set; those of networks inside of it too. Not to be called
+            again from `model` once it trained a step: a graph keeps what it was traced with.
+        optimizer: the Keras optimizer that trains them: `model.optimizer` after `compile`.
+        steps: int, updates until the l2 part is gone.
+        start: float in (0, 1], `w` at the first step.
+
+    Raises:
+        ValueError: no adder layer, or one that cannot be annealed (in rounded numbers, say);
+            `steps` or `start` out of its range.
+
+    Example:
+        >>> model = pkkd_tf.PKKD(pkkd_tf.models.build("resnet20", "adder"), method="plain")
+        >>> model.compile(pkkd_tf.optimizers.AdderSGD(0.1))
+        >>> pkkd_tf.layers.anneal_l2(model.student, model.optimizer, steps=40_000)
+    """
+    if not isinstance(steps, int) or steps < 1 or not 0 < start <= 1:
+        raise ValueError(
+            "`steps` must be an integer of at least 1 and `start` in (0, 1]. "
+            f"Received: steps={steps!r}, start={start!r}"
+        )
+
+    def weight() -> tf.Tensor:  # a function, so that Keras does not save the optimizer with a layer
+        done = tf.cast(tf.convert_to_tensor(optimizer.iterations), tf.float32)
+        return start * tf.maximum(1 - done / steps, 0.0)
+
+    for layer in _adder_layers(model):
+        layer.l2_weight = weight
+
+
+def _adder_layers(model: keras.Model) -> list[Any]:
+    layers = [layer for layer in model._flatten_layers() if isinstance(layer, ADDERS)]
+    others = [a for a in layers if not any(type(a).call is kind.call for kind in ADDERS)]
+    if others or not layers:
+        raise ValueError(
+            "The network must have adder layers, and all of them must be of "
+            f"{[kind.__name__ for kind in ADDERS]}. Received: model={model.name!r}, "
+            f"others={[f'{type(a).__name__} {a.name}' for a in others]}"
+        )
+    return layers
