@@ -28,6 +28,7 @@ CHOICES = {
     "beta_0.03": ("pkkd", ["--beta=0.03"]),
     "teacher_sign_minus": ("pkkd", ["--teacher_sign=-1"]),
     "no_kernel": ("pkkd", ["--kernel=identity"]),
+    "rbf_kernel": ("pkkd", ["--kernel=rbf"]),
     "no_alignment": ("pkkd", ["--nostudent_alignment"]),
     "aligned_teacher": ("pkkd", ["--teacher_side=trained"]),
     "raw_response": ("pkkd", ["--response=raw"]),

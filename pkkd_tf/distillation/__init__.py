@@ -1,5 +1,6 @@
 """Progressive kernel based distillation: losses, feature matching, the model that trains both."""
 
+from pkkd_tf.distillation.distance import SquaredDistance
 from pkkd_tf.distillation.features import FeatureLoss, FeatureMatching, SimilarityKernel
 from pkkd_tf.distillation.losses import distillation_loss, label_loss
 from pkkd_tf.distillation.matching import match_layers
@@ -10,6 +11,7 @@ __all__ = [
     "FeatureLoss",
     "FeatureMatching",
     "SimilarityKernel",
+    "SquaredDistance",
     "distillation_loss",
     "label_loss",
     "match_layers",

@@ -166,7 +166,7 @@ def pair_statistics(pair: FeatureLoss, student: Any, teacher: Any) -> tf.Tensor:
         linear features; number of channels' worth of variation, 1 .. channels.
     """
     rms, features = tf.zeros([]), pair(student, teacher)
-    if pair.matching.kernel == "exponential":
+    if pair.matching.kernel != "identity":
         exponent = pair.student_kernel.exponent(pair.seen_by_kernel(student))
         rms = tf.sqrt(tf.reduce_mean(tf.square(exponent)))
     return tf.stack([similarity(*features), rms, effective_rank(features[0])])

@@ -15,6 +15,7 @@ from pkkd_tf.distillation.arguments import (
     check_optimizers,
     sums_over_replicas,
 )
+from pkkd_tf.distillation.distance import distance_of
 from pkkd_tf.distillation.features import FeatureLoss, FeatureMatching
 from pkkd_tf.distillation.matching import (
     adder_layers,
@@ -24,7 +25,7 @@ from pkkd_tf.distillation.matching import (
     filters_of,
     match_layers,
 )
-from pkkd_tf.distillation.recomputation import RecomputedNetwork
+from pkkd_tf.distillation.recomputation import RecomputedNetwork, output_of
 from pkkd_tf.layers.common import PACKAGE
 from pkkd_tf.optimizers import conditional
 
@@ -137,8 +138,9 @@ class PKKD(keras.Model):
             self.pairs.append(FeatureLoss(*arguments, data_format=layer.data_format))
 
     def _use_extractors(self, make: Any) -> None:
-        networks = self.student, self.teacher
-        extractors = [n and make(n, self.matched_layers) for n in networks]
+        theirs = distance_of if self.matching.kernel == "rbf" else output_of
+        networks = (self.student, output_of), (self.teacher, theirs)
+        extractors = [n and make(n, self.matched_layers, response) for n, response in networks]
         self._extractors = lambda: extractors  # behind a function, so that Keras tracks no twin
 
     def _add_means(self) -> None:
@@ -436,9 +438,9 @@ class PKKD(keras.Model):
         self.compile(**config, auto_scale_loss=False)  # optimizers come back as they were wrapped
 
 
-def _extractor(model: keras.Model, names: list[str]) -> keras.Model:
-    """A model to the logits and the named responses, sharing the network's layers."""
-    outputs = {name: model.get_layer(name).output for name in names}
+def _extractor(model: keras.Model, names: list[str], response: Any) -> keras.Model:
+    """A model to the logits and the named layers' responses, sharing the network's layers."""
+    outputs = {name: response(model.get_layer(name)) for name in names}
     return keras.Model(model.input, {"logits": model.outputs[0], **outputs})
 
 

@@ -1,12 +1,18 @@
 """Residual blocks whose activations are computed again in the backward pass, not kept."""
 
 import re
+from collections.abc import Callable
 from typing import Any
 
 import keras
 import tensorflow as tf
 
 BLOCK = re.compile(r"(stage\d+_block\d+)_")
+
+
+def output_of(layer: Any) -> Any:
+    """The symbolic output of a layer that is called once."""
+    return layer.output
 
 
 class RecomputedNetwork:
@@ -20,7 +26,8 @@ class RecomputedNetwork:
 
     Args:
         model: functional `keras.Model` whose layers `stageI_blockJ_...` make up its blocks.
-        names: layers whose outputs are wanted too.
+        names: layers whose responses are wanted too.
+        response: a layer's response as a symbolic tensor; its output unless given.
 
     Raises:
         ValueError: the network has no such blocks, an activity regularizer, or a layer that draws
@@ -31,7 +38,9 @@ class RecomputedNetwork:
         >>> network(images, training=True)["logits"]
     """
 
-    def __init__(self, model: keras.Model, names: list[str]):
+    def __init__(
+        self, model: keras.Model, names: list[str], response: Callable[[Any], Any] = output_of
+    ):
         _check(model, names)
         last: dict[str, keras.layers.Layer] = {}
         for layer in model.layers:
@@ -42,7 +51,7 @@ class RecomputedNetwork:
         self._parts = []
         for block, start, end in zip([*last, None], cuts, cuts[1:]):
             own = [name for name in names if name.startswith(f"{block}_")]
-            extra = {name: model.get_layer(name).output for name in own}
+            extra = {name: response(model.get_layer(name)) for name in own}
             self._parts.append((keras.Model(start, {"end": end, **extra}), block is not None))
 
     def __call__(self, images: Any, training: bool | None = None) -> dict[str, Any]:

@@ -29,7 +29,7 @@ def features(response, matching, sign, width, alignment):
     u = response.astype(np.float64)
     if matching.response == "batch_norm":
         u = normalise(u)
-    if matching.kernel == "exponential":
+    if matching.kernel != "identity":
         u = width * np.exp(np.clip(sign * u / width, -matching.bound, matching.bound))
     if alignment is not None:
         u = (u - u.mean((0, 1, 2))) @ alignment.astype(np.float64)

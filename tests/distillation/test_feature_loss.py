@@ -126,6 +126,7 @@ GRADED = [
     {},
     {"kernel": "identity"},
     {"response": "raw"},
+    {"kernel": "rbf"},
     {"teacher_side": "trained", "teacher_sign": -1},
 ]
 

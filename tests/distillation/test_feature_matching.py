@@ -14,7 +14,7 @@ RAW = [(144, -135.0), (288, -284.0), (576, -579.0)]
 @pytest.mark.parametrize(
     ("name", "value", "rule"),
     [
-        ("kernel", "gauss", "`kernel` must be one of ('exponential', 'identity')"),
+        ("kernel", "gauss", "`kernel` must be one of ('exponential', 'rbf', 'identity')"),
         ("response", "centred", "`response` must be one of ('batch_norm', 'raw')"),
         ("teacher_side", "free", "`teacher_side` must be one of ('fixed', 'trained')"),
         ("teacher_sign", 2, "`teacher_sign` must be one of (-1, 1)"),
@@ -26,6 +26,13 @@ def test_bad_choices_are_refused(name, value, rule):
     with pytest.raises(ValueError) as error:
         FeatureMatching(**{name: value})
     assert str(error.value) == f"{rule}. Received: {name}={value!r}"
+
+
+def test_the_rbf_kernel_has_one_sign():
+    message = '`teacher_sign` must be 1 for kernel="rbf", a kernel of a distance. Received: '
+    with pytest.raises(ValueError) as error:
+        FeatureMatching(kernel="rbf", teacher_sign=-1)
+    assert str(error.value) == f"{message}teacher_sign=-1"
 
 
 def test_a_matching_cannot_be_changed_afterwards_past_its_checks():
