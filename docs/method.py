@@ -49,6 +49,12 @@ EQUATIONS = [
         "ops/test_grid.py::test_unequal_height_and_width",
     ),
     Equation(
+        "on demand: annealing `Y = -(1 - w) sum abs(X - F) - w / 2 sum (X - F)^2`, w from 1 to 0",
+        "own variant; idea (`abs(X - F)^p`, p from 2 to 1): arXiv 2105.14202",
+        "pkkd_tf.layers.anneal_l2",
+        "ops/test_l2.py::test_the_mixture_is_the_formula",
+    ),
+    Equation(
         "adaptive local learning rate `G <- eta sqrt(numel F) G / norm(G)`, before momentum and "
         "weight decay, after the sum over replicas",
         ADDERNET,
@@ -74,6 +80,12 @@ EQUATIONS = [
         "pkkd_tf.distillation.FeatureLoss",
         "distillation/test_feature_loss.py::"
         "test_features_follow_the_formula_and_the_loss_stays_in_its_range",
+    ),
+    Equation(
+        "on demand: teacher's kernel `exp(-norm(X - F)^2 / (2 sigma^2))`",
+        "own variant",
+        "pkkd_tf.distillation.SquaredDistance",
+        "distillation/test_distance.py::test_distances_are_those_of_the_windows",
     ),
     Equation(
         "student `L = CE + alpha KD + beta L_features`, teacher `CE`, in one step from scratch",
