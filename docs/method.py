@@ -50,7 +50,7 @@ EQUATIONS = [
     ),
     Equation(
         "on demand: annealing `Y = -(1 - w) sum abs(X - F) - w / 2 sum (X - F)^2`, w from 1 to 0",
-        "own variant; idea (`abs(X - F)^p`, p from 2 to 1): arXiv 2105.14202",
+        "own variant; idea (`abs(X - F)^p`, p falling; as far as known): arXiv 2105.14202",
         "pkkd_tf.layers.anneal_l2",
         "ops/test_l2.py::test_the_mixture_is_the_formula",
     ),
