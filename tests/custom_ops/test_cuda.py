@@ -35,6 +35,7 @@ def run(gpu, name, arrays, geometry=SAME, slope="clipped", tile=-1):
     return result
 
 
+@pytest.mark.slow
 def test_grid_under_the_address_sanitizer():
     """Every kernel and tile; more shapes: `python -m custom_ops.build_cuda --emulate`."""
     report = build_cuda.run_emulated(every=90, sanitize="address", quiet=True)

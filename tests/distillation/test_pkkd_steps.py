@@ -44,12 +44,14 @@ def test_a_batch_in_parts_trains_as_the_whole_batch_does(parts):
         np.testing.assert_allclose(logs[name], expected[name], rtol=1e-5, err_msg=name)
 
 
+@pytest.mark.slow
 def test_parts_of_a_batch_on_two_replicas(two_replicas):
     whole, _ = trained(**KD)
     model, _ = trained(two_replicas, execution={"accumulate_steps": 2}, **KD)
     assert_same_weights(whole, model)
 
 
+@pytest.mark.slow
 def test_statistics_of_the_batch_are_those_of_the_parts():
     model, logs = trained(execution={"accumulate_steps": 2})
     whole, _ = trained()
@@ -69,6 +71,7 @@ def test_a_batch_must_hold_every_part():
         fit(model, 1, size=4)
 
 
+@pytest.mark.slow
 def test_keras_own_accumulation_takes_means_before_the_adaptive_rate():
     images, labels = batch(32)
 
@@ -145,6 +148,7 @@ def test_steps_are_left_out_in_float16_too():
     assert all(np.isfinite(w).all() for w in model.get_weights())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("row", ROWS)
 def test_float16_overflow_in_one_replica_is_known_to_all(two_replicas, row):
     keras.config.set_dtype_policy("mixed_float16")
@@ -166,6 +170,7 @@ def test_nothing_is_left_out_unless_asked_for():
     assert np.isnan(logs["loss"]).all() and "skipped_steps" not in logs
 
 
+@pytest.mark.slow
 def test_empty_parts_of_a_test_batch_do_not_count(two_replicas):
     one, _ = trained(**KD)
     two, _ = trained(two_replicas, **KD)
@@ -190,6 +195,7 @@ def digits(recompute, method="pkkd", strategy=None):
 KINDS = ("adder", "convolution")
 
 
+@pytest.mark.slow
 def test_recomputed_activations_change_nothing():
     kept, expected = digits(False)
     model, logs = digits(True)

@@ -106,6 +106,7 @@ def test_killed_run_resumes_to_the_same_weights(whole, options, tmp_path):
     assert summary["times"]["total_seconds"] == pytest.approx(sum(history.column("seconds")))
 
 
+@pytest.mark.slow
 def test_sigterm_saves_in_the_middle_of_an_epoch(whole, options, tmp_path):
     folder = tmp_path / "terminated"
     process = start(folder)
@@ -125,6 +126,7 @@ def tear(path):
     path.write_bytes(content[: len(content) // 2])
 
 
+@pytest.mark.slow
 def test_of_a_torn_checkpoint_the_one_before_is_used(whole, options, tmp_path, capsys):
     folder = copy(whole, tmp_path)
     newest = Checkpoints(folder / "checkpoints", {}).newest()
@@ -176,6 +178,7 @@ def test_what_killed_saves_and_a_future_given_up_left_is_deleted(tmp_path):
     assert names == [n for s in (0, 5) for n in [f"epoch_00001_step_000000{s}"] * 2]
 
 
+@pytest.mark.slow
 def test_requeue_starts_and_goes_on(whole, options, tmp_path):
     folder = copy(whole, tmp_path)
     summary = training.run("digits", "digits", options(folder, "--requeue"))
@@ -245,6 +248,7 @@ def test_nan_loss_ends_the_run(options, tmp_path):
     assert not (folder / "student.keras").exists()
 
 
+@pytest.mark.slow
 def test_losses_that_never_are_finite_end_a_run_that_skips(options, tmp_path, monkeypatch):
     monkeypatch.setattr(StopOnNaN, "PATIENCE", 3)
     flags = "--method=cnn", "--learning_rate=1e30", "--on_nan=skip", "--epochs=9"

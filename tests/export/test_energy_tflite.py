@@ -196,6 +196,7 @@ def energy(*arguments):
     return subprocess.run(command, capture_output=True, text=True)
 
 
+@pytest.mark.slow
 def test_the_program_takes_formats_from_the_files(files, tmp_path):
     done = energy(
         f"--model={files / 'custom_op.tflite'}",
@@ -219,6 +220,7 @@ def test_the_program_refuses_other_bits(files):
     assert re.fullmatch(message, done.stderr.splitlines(True)[-1])
 
 
+@pytest.mark.slow
 def test_a_keras_file_beside_a_tflite_file_is_counted_in_its_format(files):
     done = energy(f"--model={files / 'cnn_int8.tflite'}", f"--compare={files / 'adder.keras'}")
     assert done.returncode == 0, done.stderr

@@ -157,6 +157,7 @@ def test_a_fine_tuned_network_keeps_its_ranges(network):
     assert any(np.isclose(step, 3.0 / 255) for step in steps)
 
 
+@pytest.mark.slow
 def test_a_fine_tuned_network_is_the_simulated_one(network):
     """Batch norm estimated with rounding knows its mean errors; they are not taken away twice."""
     batch = images(network, 64)
@@ -245,6 +246,7 @@ def test_wrong_integers_are_not_written(network, tmp_path, monkeypatch):
     assert not (tmp_path / "x.tflite").exists()
 
 
+@pytest.mark.slow
 def test_command(network, tmp_path):
     network.save(tmp_path / "x.keras")
     delegate_library.path()
