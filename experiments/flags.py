@@ -4,6 +4,7 @@ from typing import Any
 
 from absl import flags
 
+from experiments.placement import PLACEMENTS
 from pkkd_tf import models
 from pkkd_tf.distillation import features
 from pkkd_tf.ops.adder_conv2d import INPUT_GRADIENTS
@@ -59,6 +60,7 @@ def _define_data() -> None:
     flags.DEFINE_integer("image_size", None, "Pixels; imagenet only.", lower_bound=8)
     flags.DEFINE_multi_enum("augmentation", ["standard"], AUGMENTATIONS, "May be repeated.")
     flags.DEFINE_bool("skip_broken_images", False, "Count and skip images that do not decode.")
+    flags.DEFINE_enum("data_placement", "auto", PLACEMENTS, "auto: on the one GPU that trains.")
     flags.DEFINE_integer("limit_train", None, "Use that many training images.", lower_bound=1)
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import keras
 
 import pkkd_tf
-from experiments import devices, networks, results
+from experiments import devices, networks, placement, results
 from experiments.callbacks import History, StateSaver, StopOnNaN
 from experiments.checkpoints import Checkpoints, Position
 from experiments.errors import RunError
@@ -26,6 +26,7 @@ FREE = (
     "requeue",
     "verbose",
     "data_dir",
+    "data_placement",
     "strategy",
     "compare_plain",
     "jit_compile",
@@ -69,13 +70,14 @@ def _run(
     workers.on_chief(lambda: _check_folder(folder, resume))
     data = load_data(dataset, options)
     steps = data.steps_per_epoch(options["batch_size"])
+    batches, prepare_batch = placement.place(data, options, workers.strategy)
     with workers.strategy.scope():
-        model = make_model(data, steps, options)
+        model = make_model(data, steps, options, prepare_batch)
     identity = {k: v for k, v in options.items() if k not in FREE and NEUTRAL.get(k, ...) != v}
     checkpoints = Checkpoints(folder / "checkpoints", {"dataset": dataset, **identity})
     start = (checkpoints.restore(model) if resume else None) or Position(0, 0)
     workers.agree([*start, steps], "checkpoint and data")
-    history = _fit(model, data, steps, checkpoints, start, folder, options, workers)
+    history = _fit(model, batches, steps, checkpoints, start, folder, options, workers)
     arguments = folder, program, options, data, model, history
     return workers.on_chief(lambda: results.write(*arguments))
 
@@ -95,7 +97,7 @@ def load_data(dataset: str, options: dict[str, Any]) -> Any:
     )
 
 
-def make_model(data: Any, steps: int, options: dict[str, Any]) -> PKKD:
+def make_model(data: Any, steps: int, options: dict[str, Any], prepare_batch: Any = None) -> PKKD:
     """Builds and compiles student and teacher as the flags say."""
     method = options["method"]
 
@@ -135,6 +137,7 @@ def make_model(data: Any, steps: int, options: dict[str, Any]) -> PKKD:
         accumulate_steps=options["accumulate_steps"],
         skip_nonfinite=options["on_nan"] == "skip",
         recompute=options["recompute"],
+        prepare_batch=prepare_batch,
     )
     _anneal(model, steps, options)
     return model

@@ -1,6 +1,7 @@
-"""Augmentation of whole batches: crop and flip, and what Keras' layers offer."""
+"""Augmentation of whole batches by Keras' layers: what is drawn, and what is done with it."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import keras
 import tensorflow as tf
@@ -22,47 +23,6 @@ def parse(augmentation: str | Sequence[str]) -> tuple[str, ...]:
             f"Received: augmentation={augmentation!r}"
         )
     return names
-
-
-def random_crop_and_flip(
-    images: tf.Tensor,
-    key: tf.Tensor,
-    padding: int,
-    flip: bool,
-    place: tuple[int, int] | None = None,
-) -> tf.Tensor:
-    """Shifts each image by up to `padding` pixels over black and mirrors every other one.
-
-    The whole batch is one gather: row y, column x of an output is row y + dy and column x + dx of
-    the zero padded image, dy and dx uniform in 0..2 padding, x reversed with probability 1/2.
-
-    Args:
-        images: Tensor of any type.
-        key: Tensor of two integers. All draws are a function of it.
-        padding: int. Zeros added on each side before the crop.
-        flip: bool. Whether to mirror left and right.
-        place: (first row, rows) of the batch that `images` are a part of, and whose draws they
-            get; None: they are the whole batch.
-
-    Input shape: (batch, height, width, channels)
-    Output shape: the same.
-    """
-    batch = tf.shape(images)[0]
-    height, width, channels = images.shape[1:]
-    border = [padding, padding]
-    padded = tf.reshape(tf.pad(images, [[0, 0], border, border, [0, 0]]), [-1, channels])
-    first, drawn = place or (0, batch)
-    shift = tf.random.stateless_uniform(
-        [2, drawn, 1], fold(key, 1), 0, 2 * padding + 1, dtype=tf.int32
-    )[:, first : first + batch]
-    mirror = tf.random.stateless_uniform([drawn, 1], fold(key, 2), 0, 2, dtype=tf.int32)
-    mirror = mirror[first : first + batch]
-    rows = shift[0] + tf.range(height)
-    rows += tf.range(batch)[:, tf.newaxis] * (height + 2 * padding)
-    forward = tf.range(width)
-    columns = tf.where((mirror == 1) & flip, forward[::-1], forward) + shift[1]
-    index = rows[:, :, tf.newaxis] * (width + 2 * padding) + columns[:, tf.newaxis]
-    return tf.ensure_shape(tf.gather(padded, index), images.shape)
 
 
 class BatchAugmentation:
@@ -119,28 +79,54 @@ class BatchAugmentation:
         """Whether labels come out as one-hot float32 rows."""
         return bool(self._mixing)
 
+    @property
+    def draws_alone(self) -> bool:
+        """Whether `draw` and `apply` do all there is: randaugment draws while it computes."""
+        return self._rand_augment is None
+
     def __call__(
         self, images: tf.Tensor, labels: tf.Tensor, key: tf.Tensor
     ) -> tuple[tf.Tensor, tf.Tensor]:
         """Turns raw pixels and integer labels of one batch into what the network is given."""
         if self._rand_augment is not None:
             images = self._rand_augment(tf.cast(images, tf.float32), fold(key, 3))
+        return self.apply(images, labels, self.draw(images, key))
+
+    def draw(self, images: tf.Tensor, key: tf.Tensor) -> dict[str, Any]:
+        """All that is random about a batch but for randaugment: Tensors, by name.
+
+        Args:
+            images: Tensor whose shape alone counts.
+            key: Tensor of two integers. All draws are a function of it.
+        """
+        drawn: dict[str, Any] = {}
+        if self._erasing is not None:
+            drawn["erasing"] = _draw(self._erasing, images, fold(key, 4))
+        if self._mixing:
+            drawn["mixing"] = tuple(_draw(x, images, fold(key, 5)) for x in self._mixing)
+            drawn["chosen"] = tf.random.stateless_uniform(
+                [], fold(key, 6), 0, len(self._mixing), dtype=tf.int32
+            )
+        return drawn
+
+    def apply(
+        self, images: tf.Tensor, labels: tf.Tensor, drawn: dict[str, Any]
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        """As `__call__`, with what `draw` drew and without randaugment; nothing here is random."""
         images = normalize(images, self._preprocessing)
         if self._erasing is not None:
-            images, _ = _apply(self._erasing, images, None, fold(key, 4))
+            images = self._erasing.transform_images(images, drawn["erasing"])
         if not self._mixing:
             return images, labels
-        return self._mix(images, tf.one_hot(labels, self._num_classes), key)
-
-    def _mix(
-        self, images: tf.Tensor, labels: tf.Tensor, key: tf.Tensor
-    ) -> tuple[tf.Tensor, tf.Tensor]:
+        labels = tf.one_hot(labels, self._num_classes)
         branches = [
-            lambda layer=layer: _apply(layer, images, labels, fold(key, 5))
-            for layer in self._mixing
+            lambda layer=layer, own=own: (
+                layer.transform_images(images, own),
+                layer.transform_labels(labels, own),
+            )
+            for layer, own in zip(self._mixing, drawn["mixing"])
         ]
-        chosen = tf.random.stateless_uniform([], fold(key, 6), 0, len(branches), dtype=tf.int32)
-        mixed, soft_labels = tf.switch_case(chosen, branches)
+        mixed, soft_labels = tf.switch_case(drawn["chosen"], branches)
         return tf.ensure_shape(mixed, images.shape), tf.ensure_shape(soft_labels, labels.shape)
 
 
@@ -164,9 +150,11 @@ def _stateless(layer: keras.layers.Layer) -> keras.layers.Layer:
     return layer
 
 
-def _apply(
-    layer: keras.layers.Layer, images: tf.Tensor, labels: tf.Tensor | None, key: tf.Tensor
-) -> tuple[tf.Tensor, tf.Tensor | None]:
+def _draw(layer: keras.layers.Layer, images: tf.Tensor, key: tf.Tensor) -> dict[str, tf.Tensor]:
     with layer.generator.bound_to(key):
-        drawn = layer.get_random_transformation(images)
-    return layer.transform_images(images, drawn), layer.transform_labels(labels, drawn)
+        drawn = dict(layer.get_random_transformation(images))
+    if "batch_masks" in drawn:
+        drawn["batch_masks"] = drawn["batch_masks"][..., :1]  # the same for all channels
+    if "fill_value" in drawn:
+        drawn["fill_value"] = drawn["fill_value"][:1, :1, :1, :1]  # one colour for all pixels
+    return drawn

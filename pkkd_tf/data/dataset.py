@@ -37,6 +37,15 @@ class Span(NamedTuple):
         """The first of them."""
         return self.rows * self.shard.part
 
+    @property
+    def batches(self) -> int:
+        """How many batches that are."""
+        return (self.epochs - self.start_epoch) * self.steps - self.start_step
+
+    def key_of_part(self, key: tf.Tensor) -> tf.Tensor:
+        """The key of what works on whole batches, out of the batch's."""
+        return fold(key, self.shard.part) if self.shard.parts > 1 else key
+
 
 class ImageDataset(ABC):
     """Images with labels, as batches for training and test. `pkkd_tf.data.load` makes them.
@@ -135,20 +144,30 @@ class ImageDataset(ABC):
         model.fit(data.train(32, epochs=5), steps_per_epoch=data.steps_per_epoch(32), epochs=5)
         ```
         """
-        steps = self.steps_per_epoch(batch_size)
-        span = Span(batch_size, steps, epochs, start_epoch, start_step, Shard(*shard))
-        _check_span(span)
-        _check_shard(span.shard, batch_size)
-        count = (epochs - start_epoch) * span.steps - start_step
+        span = self.span(batch_size, epochs, start_epoch, start_step, shard)
 
         def augment(images: tf.Tensor, labels: tf.Tensor, key: tf.Tensor) -> tuple:
-            key = fold(key, span.shard.part) if span.shard.parts > 1 else key
-            return self._augment(images, labels, key)
+            return self._augment(images, labels, span.key_of_part(key))
 
         batches = self._training_batches(span).map(
             augment, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True
         )
-        return _finished(batches.apply(tf.data.experimental.assert_cardinality(count)))
+        return finished(batches.apply(tf.data.experimental.assert_cardinality(span.batches)))
+
+    def span(
+        self,
+        batch_size: int,
+        epochs: int,
+        start_epoch: int,
+        start_step: int,
+        shard: tuple[int, int],
+    ) -> Span:
+        """The arguments of `train`, checked."""
+        steps = self.steps_per_epoch(batch_size)
+        span = Span(batch_size, steps, epochs, start_epoch, start_step, Shard(*shard))
+        _check_span(span)
+        _check_shard(span.shard, batch_size)
+        return span
 
     def test(self, batch_size: int, shard: tuple[int, int] = (0, 1)) -> tf.data.Dataset:
         """All test images in a fixed order; the last batch may be smaller.
@@ -163,12 +182,8 @@ class ImageDataset(ABC):
         Raises:
             ValueError: batch_size is not positive, or the shard is none.
         """
-        if batch_size < 1:
-            raise ValueError(
-                f"The batch size must be at least 1. Received: batch_size={batch_size}"
-            )
-        _check_shard(Shard(*shard))
-        return _finished(self._normalized(self._test_batches(batch_size, Shard(*shard))))
+        check_test(batch_size, Shard(*shard))
+        return finished(self._normalized(self._test_batches(batch_size, Shard(*shard))))
 
     def sample(self, n: int) -> np.ndarray:
         """Preprocessed training images without augmentation, for calibration.
@@ -227,6 +242,13 @@ def check_limit(limit_train: int, size: int) -> None:
         )
 
 
+def check_test(batch_size: int, shard: Shard) -> None:
+    """Raises ValueError for what are no arguments of `ImageDataset.test`."""
+    if batch_size < 1:
+        raise ValueError(f"The batch size must be at least 1. Received: batch_size={batch_size}")
+    _check_shard(shard)
+
+
 def _check_span(span: Span) -> None:
     inside = 0 <= span.start_step < span.steps
     at_end = span.start_epoch == span.epochs and span.start_step > 0
@@ -247,7 +269,8 @@ def _check_shard(shard: Shard, batch_size: int = 0) -> None:
         )
 
 
-def _finished(batches: tf.data.Dataset) -> tf.data.Dataset:
+def finished(batches: tf.data.Dataset) -> tf.data.Dataset:
+    """The batches, some made ahead, and cut between workers nowhere but in `shard`."""
     options = tf.data.Options()
     # Sharding by files would give each worker other images than one worker would see.
     policy = tf.data.experimental.AutoShardPolicy.DATA

@@ -1,6 +1,6 @@
 """Teacher and student in one Keras model, trained together."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
@@ -110,6 +110,7 @@ class PKKD(keras.Model):
         self.beta, self.feature_share = beta, feature_share
         self.monitor_every = monitor_every
         self.skip_nonfinite = False
+        self.prepare_batch: Callable[[Any], Any] | None = None
         self.matching = matching or FeatureMatching()
         check_arguments(self)
         self.matched_layers: list[str] = []
@@ -181,6 +182,7 @@ class PKKD(keras.Model):
         accumulate_steps: int = 1,
         skip_nonfinite: bool = False,
         recompute: bool = False,
+        prepare_batch: Callable[[Any], Any] | None = None,
         **kwargs: Any,
     ) -> None:
         """Sets the optimizers and builds both, so that checkpoints restore both.
@@ -199,6 +201,9 @@ class PKKD(keras.Model):
                 scale's affair, as in Keras; only losses count then.
             recompute: bool, whether residual blocks' activations are computed again in the
                 backward pass instead of kept (`RecomputedNetwork`): less memory, more time.
+            prepare_batch: maps what `fit` and `evaluate` are given a step to (images, labels),
+                inside of the compiled step (`pkkd_tf.data`'s `on_device`); None: it is given as
+                it is. It is not saved with the model.
             **kwargs: `run_eagerly`, `steps_per_execution`, `jit_compile`, `auto_scale_loss` of
                 `keras.Model.compile`. `jit_compile` is False unless given: under XLA, which Keras
                 turns on by itself where there is a GPU, the compiled operations do not serve.
@@ -211,7 +216,7 @@ class PKKD(keras.Model):
         check_optimizers(self, optimizer, teacher_optimizer)
         self.monitor.unconditional = sums_over_replicas(self)
         self.accumulate_steps, self.skip_nonfinite = accumulate_steps, skip_nonfinite
-        self.recompute = recompute
+        self.recompute, self.prepare_batch = recompute, prepare_batch
         self._use_extractors(RecomputedNetwork if recompute else _extractor)
         super().compile(optimizer=optimizer, **{"jit_compile": False, **kwargs})
         self.optimizer.build(self.student_variables)
@@ -226,7 +231,7 @@ class PKKD(keras.Model):
 
     def train_step(self, data: Any) -> dict[str, Any]:
         """One step of both networks on one batch of images and labels."""
-        images, labels = _unpack(data)
+        images, labels = _unpack(self._prepared(data))
         before = steps.Statistics(self.non_trainable_weights) if self.skip_nonfinite else None
         gradients: list[Any] = []
         records = []
@@ -240,6 +245,9 @@ class PKKD(keras.Model):
         for record in records:
             self._record(*record, counts=finite)
         return self._logs({**self.get_metrics_result(), **self.monitor.logs()})
+
+    def _prepared(self, data: Any) -> Any:
+        return data if self.prepare_batch is None else self.prepare_batch(data)
 
     def _backward(self, images: Any, labels: Any, share: Any, measure: bool) -> tuple[Any, Any]:
         """Gradients of one part of a batch for both networks, and what `_record` needs."""
@@ -305,7 +313,7 @@ class PKKD(keras.Model):
 
     def test_step(self, data: Any) -> dict[str, Any]:
         """Losses on logits and accuracies of both networks on one batch."""
-        images, labels = _unpack(data)
+        images, labels = _unpack(self._prepared(data))
         theirs, teacher_loss = self._teach(images, labels, training=False)
         student, _ = self._extractors()
         outputs = student(images, training=False)

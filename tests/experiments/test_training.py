@@ -120,6 +120,17 @@ def test_sigterm_saves_in_the_middle_of_an_epoch(whole, options, tmp_path):
         np.testing.assert_array_equal(resumed, undisturbed)
 
 
+@pytest.mark.slow
+def test_batches_made_on_the_device_end_a_run_with_the_same_weights(whole, options, tmp_path):
+    folder = copy(whole, tmp_path)
+    newest = Checkpoints(folder / "checkpoints", {}).newest()
+    assert newest.stem == "epoch_00003_step_0000000"
+    newest.unlink()
+    training.run("digits", "digits", options(folder, "--resume", "--data_placement=device"))
+    for resumed, undisturbed in zip(weights(folder), weights(whole), strict=True):
+        np.testing.assert_array_equal(resumed, undisturbed)
+
+
 def tear(path):
     """Cuts a file in half."""
     content = path.read_bytes()
