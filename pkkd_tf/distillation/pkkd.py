@@ -246,6 +246,7 @@ class PKKD(keras.Model):
             self._record(*record, counts=finite)
         return self._logs({**self.get_metrics_result(), **self.monitor.logs()})
 
+    @steps.scoped("input")
     def _prepared(self, data: Any) -> Any:
         return data if self.prepare_batch is None else self.prepare_batch(data)
 
@@ -253,13 +254,12 @@ class PKKD(keras.Model):
         """Gradients of one part of a batch for both networks, and what `_record` needs."""
         share = share / tf.distribute.get_strategy().num_replicas_in_sync
         leaks = self.matching.teacher_gradient and bool(self.pairs)
-        student, _ = self._extractors()
         with tf.GradientTape(persistent=True) as tape:
             theirs, teacher_loss = self._teach(images, labels, training=True)
             if not leaks:  # then the teacher's activations may go before the student's come
                 to_teacher = self._teacher_gradients(tape, teacher_loss, share)
                 images = steps.after(to_teacher, images)
-            outputs = student(images, training=True)
+            outputs = self._study(images, training=True)
             parts = self._parts(labels, outputs, theirs)
             parts["feature"] = self._feature_loss(outputs, theirs)
             weighted = self._weighted(parts)
@@ -268,12 +268,20 @@ class PKKD(keras.Model):
             if leaks:
                 teacher_loss += weighted["feature"]
                 to_teacher = self._teacher_gradients(tape, teacher_loss, share)
-        gradients = tape.gradient(scaled, self.student_variables) + to_teacher
+        with tf.name_scope("student_backward"):
+            gradients = tape.gradient(scaled, self.student_variables) + to_teacher
         if measure:
             self._measure(tape, weighted, outputs, theirs)
         logits = outputs["logits"], None if theirs is None else theirs["logits"]
         return gradients, (labels, *logits, parts, student_loss, teacher_loss)
 
+    @steps.scoped("student")
+    def _study(self, images: Any, training: bool) -> Any:
+        """The student's logits and responses."""
+        student, _ = self._extractors()
+        return student(images, training=training)
+
+    @steps.scoped("teacher")
     def _teach(self, images: Any, labels: Any, training: bool) -> tuple[Any, Any]:
         """The teacher's logits and responses, and its own loss; None without a teacher."""
         _, teacher = self._extractors()
@@ -282,6 +290,7 @@ class PKKD(keras.Model):
         outputs = teacher(images, training=training and self.teacher_mode == "progressive")
         return outputs, losses.label_loss(labels, outputs["logits"]) + _penalties(self.teacher)
 
+    @steps.scoped("teacher_backward")
     def _teacher_gradients(self, tape: Any, loss: Any, share: Any) -> list[Any]:
         """Of what `tape` recorded until now; empty where no teacher is trained."""
         if self.teacher_optimizer is None:
@@ -290,6 +299,7 @@ class PKKD(keras.Model):
         with tape.stop_recording():
             return tape.gradient(scaled, self.teacher_variables)
 
+    @steps.scoped("update")
     def _update(self, gradients: list[Any], records: list[Any], before: Any) -> Any:
         """Applies both networks' gradients; returns whether it did, None for always."""
         own = len(self.student_variables)
@@ -315,8 +325,7 @@ class PKKD(keras.Model):
         """Losses on logits and accuracies of both networks on one batch."""
         images, labels = _unpack(self._prepared(data))
         theirs, teacher_loss = self._teach(images, labels, training=False)
-        student, _ = self._extractors()
-        outputs = student(images, training=False)
+        outputs = self._study(images, training=False)
         parts = self._parts(labels, outputs, theirs)
         loss = _total(self._weighted(parts)) + _penalties(self.student)
         logits = outputs["logits"], None if theirs is None else theirs["logits"]
@@ -351,6 +360,7 @@ class PKKD(keras.Model):
         """
         return self.monitor.statistics()
 
+    @steps.scoped("losses")
     def _parts(self, labels: Any, outputs: Any, theirs: Any) -> dict[str, Any]:
         """The losses on the student's logits before their weights; None for other parts."""
         parts: dict[str, Any] = dict.fromkeys(monitor.PARTS)
@@ -360,16 +370,19 @@ class PKKD(keras.Model):
             parts["kd"] = losses.distillation_loss(outputs["logits"], target, self.temperature)
         return parts
 
+    @steps.scoped("features")
     def _feature_loss(self, outputs: Any, theirs: Any) -> Any:
         """The sum over all matched pairs, before its weight; None without any."""
         matched = zip(self.matched_layers, self.pairs)
         each = [pair.loss(outputs[name], theirs[name]) for name, pair in matched]
         return tf.add_n(each) if each else None
 
+    @steps.scoped("losses")
     def _weighted(self, parts: dict[str, Any]) -> dict[str, Any]:
         weights = {"ce": 1.0, "kd": self.alpha, "feature": self.monitor.beta}
         return {k: None if part is None else weights[k] * part for k, part in parts.items()}
 
+    @steps.scoped("monitor")
     def _measure(self, tape: Any, weighted: dict[str, Any], outputs: Any, theirs: Any) -> None:
         filters = [filters_of(layer).value for layer in adder_layers(self.student)]
         scale = self.optimizer.scale_loss(tf.constant(1.0))
@@ -387,6 +400,7 @@ class PKKD(keras.Model):
             pairs,
         )
 
+    @steps.scoped("metrics")
     def _record(
         self,
         labels: Any,
