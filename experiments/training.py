@@ -71,6 +71,7 @@ def _run(
     data = load_data(dataset, options)
     steps = data.steps_per_epoch(options["batch_size"])
     batches, prepare_batch = placement.place(data, options, workers.strategy)
+    options = {**options, "data_placement": "device" if prepare_batch else "host"}
     with workers.strategy.scope():
         model = make_model(data, steps, options, prepare_batch)
     identity = {k: v for k, v in options.items() if k not in FREE and NEUTRAL.get(k, ...) != v}

@@ -19,6 +19,8 @@ AUGMENTATIONS = [
     ("standard", "randomerasing", "mixup", "cutmix"),
 ]
 
+DEVICES = ["CPU:0", *(["GPU:0"] if tf.config.list_physical_devices("GPU") else [])]
+
 
 def cifar_dir(folder):
     draw = np.random.default_rng(0)
@@ -52,10 +54,11 @@ def test_every_augmentation_is_either_tried_here_or_refused():
     assert tried | {"randaugment"} == set(augmentation.NAMES)
 
 
+@pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("names", AUGMENTATIONS, ids=str)
-def test_training_batches_are_the_hosts_from_the_middle_of_an_epoch_on(load, names):
+def test_training_batches_are_the_hosts_from_the_middle_of_an_epoch_on(load, names, device):
     data = load(names)
-    resident = data.on_device("CPU:0")
+    resident = data.on_device(device)
     place = {"epochs": 2, "start_epoch": 0, "start_step": 2}
     assert_same(resident, resident.train(24, **place), data.train(24, **place))
 
@@ -67,9 +70,10 @@ def test_each_part_of_a_batch_is_the_hosts(load):
     assert_same(resident, resident.test(7, shard=(1, 2)), data.test(7, shard=(1, 2)))
 
 
-def test_test_batches_are_the_hosts_the_smaller_last_one_too(load):
+@pytest.mark.parametrize("device", DEVICES)
+def test_test_batches_are_the_hosts_the_smaller_last_one_too(load, device):
     data = load("standard")
-    resident = data.on_device("CPU:0")
+    resident = data.on_device(device)
     assert_same(resident, resident.test(25), data.test(25))
 
 

@@ -19,6 +19,11 @@ def place(asked, augmentation="standard", strategy=ONE_DEVICE):
 
 
 @pytest.fixture
+def no_gpu(monkeypatch):
+    monkeypatch.setattr(tf.config, "list_logical_devices", lambda kind: [])
+
+
+@pytest.fixture
 def one_gpu(monkeypatch):
     """TensorFlow says that there is a GPU; it is the processor."""
     devices = tf.config.list_logical_devices("CPU")[:1]
@@ -26,12 +31,12 @@ def one_gpu(monkeypatch):
 
 
 @pytest.mark.parametrize("asked", ["auto", "host"])
-def test_without_a_gpu_batches_are_made_on_the_host(asked):
+def test_without_a_gpu_batches_are_made_on_the_host(asked, no_gpu):
     batches, prepare_batch = place(asked)
     assert isinstance(batches, ImageDataset) and prepare_batch is None
 
 
-def test_the_device_may_be_the_processor():
+def test_the_device_may_be_the_processor(no_gpu):
     batches, prepare_batch = place("device")
     assert isinstance(batches, ResidentDataset)
     images, _ = prepare_batch(next(iter(batches.train(10))))

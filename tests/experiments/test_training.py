@@ -59,6 +59,7 @@ def test_output_folder(whole):
     assert {"learning_curves.png", "filters.png", "layers.png"} <= files
     report = json.loads((whole / "report.json").read_text())
     assert report["flags"]["epochs"] == 3 and report["method"] == "pkkd"
+    assert report["flags"]["data_placement"] in ("host", "device")  # what auto came to
     assert 0 <= report["accuracies"]["student"]["final"] <= 1
     assert (
         report["counts"]["student"]["multiplications"]
@@ -126,7 +127,9 @@ def test_batches_made_on_the_device_end_a_run_with_the_same_weights(whole, optio
     newest = Checkpoints(folder / "checkpoints", {}).newest()
     assert newest.stem == "epoch_00003_step_0000000"
     newest.unlink()
-    training.run("digits", "digits", options(folder, "--resume", "--data_placement=device"))
+    flags = "--resume", "--data_placement=device"
+    summary = training.run("digits", "digits", options(folder, *flags))
+    assert summary["flags"]["data_placement"] == "device"
     for resumed, undisturbed in zip(weights(folder), weights(whole), strict=True):
         np.testing.assert_array_equal(resumed, undisturbed)
 
