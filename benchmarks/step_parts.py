@@ -65,20 +65,20 @@ def tables(space: Any, steps: int) -> dict[str, Any]:
 
 
 def _summed(found: list[xplane.Event], key: Callable, steps: int) -> list[dict[str, Any]]:
-    seconds: Counter = Counter()
+    spent: Counter = Counter()
     counts: Counter = Counter()
     for event in found:
-        seconds[key(event)] += event.own
+        spent[key(event)] += event.own
         counts[key(event)] += 1
-    total = sum(seconds.values())
+    total = sum(spent.values())
     return [
         {
             "name": name,
-            "ms": 1e3 * value / steps,
+            "ms": 1e3 * value / xplane.PER_SECOND / steps,
             "share": value / total,
             "operations": counts[name] / steps,
         }
-        for name, value in seconds.most_common()
+        for name, value in spent.most_common()
     ]
 
 

@@ -12,7 +12,7 @@ import tensorflow as tf
 from tensorflow.tsl.profiler.protobuf import xplane_pb2
 
 HOST = "/host:CPU"
-PICOSECONDS = 1e-12
+PER_SECOND = 10**12  # picoseconds, the unit of all times here
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,16 +22,16 @@ class Event:
     Attributes:
         name: str, the operation's name in its graph, such as `student/conv1/Conv2D`.
         kind: str, such as `Conv2D`; for copies the kernel's own name.
-        begin: float, seconds.
-        end: float.
-        own: float, seconds without the operations that it called.
+        begin: int, picoseconds.
+        end: int.
+        own: int, picoseconds without the operations that it called.
     """
 
     name: str
     kind: str
-    begin: float
-    end: float
-    own: float
+    begin: int
+    end: int
+    own: int
 
 
 @contextlib.contextmanager
@@ -62,24 +62,23 @@ def events(plane: Any) -> list[Event]:
     return [event for line in plane.lines for event in _of_line(plane, line)]
 
 
-def busy(found: list[Event]) -> float:
-    """Seconds in which at least one of the events runs."""
-    total, until = 0.0, float("-inf")
+def busy(found: list[Event]) -> int:
+    """Picoseconds in which at least one of the events runs."""
+    total, until = 0, 0
     for event in sorted(found, key=lambda event: event.begin):
-        total += max(0.0, event.end - max(event.begin, until))
+        total += max(0, event.end - max(event.begin, until))
         until = max(until, event.end)
     return total
 
 
 def _of_line(plane: Any, line: Any) -> list[Event]:
-    start = line.timestamp_ns * 1e-9
+    start = 1000 * line.timestamp_ns
     found, stack = [], []
     for event in sorted(line.events, key=lambda e: (e.offset_ps, -e.duration_ps)):
         operation = _operation(plane, event)
         if operation is None:
             continue
-        begin = start + event.offset_ps * PICOSECONDS
-        length = event.duration_ps * PICOSECONDS
+        begin, length = start + event.offset_ps, event.duration_ps
         while stack and stack[-1][1] <= begin:
             stack.pop()
         if stack:
