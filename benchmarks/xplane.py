@@ -22,6 +22,7 @@ class Event:
     Attributes:
         name: str, the operation's name in its graph, such as `student/conv1/Conv2D`.
         kind: str, such as `Conv2D`; for copies the kernel's own name.
+        kernel: str, what the recording calls it.
         begin: int, picoseconds.
         end: int.
         own: int, picoseconds without the operations that it called.
@@ -29,6 +30,7 @@ class Event:
 
     name: str
     kind: str
+    kernel: str
     begin: int
     end: int
     own: int
@@ -89,16 +91,16 @@ def _of_line(plane: Any, line: Any) -> list[Event]:
     return [Event(*operation, begin, end, own[0]) for operation, begin, end, own in found]
 
 
-def _operation(plane: Any, event: Any) -> tuple[str, str] | None:
-    """Name and kind of the operation that an event belongs to; None for what is none."""
+def _operation(plane: Any, event: Any) -> tuple[str, str, str] | None:
+    """Name, kind and kernel of the operation that an event belongs to; None for what is none."""
     text = plane.event_metadata[event.metadata_id].name
     if plane.name == HOST:
         name, colon, kind = text.rpartition(":")
         is_operation = colon and not name.endswith(":") and kind.isidentifier() and "::" not in text
-        return (name, kind) if is_operation and " " not in text else None
+        return (name, kind, text) if is_operation and " " not in text else None
     for stat in event.stats:
         if plane.stat_metadata[stat.metadata_id].name == "tf_op":
             full = stat.str_value or plane.stat_metadata[stat.ref_value].name
             name, _, kind = full.rpartition(":")
-            return (name, text if text.startswith("Mem") else kind)
-    return text, text
+            return name, text if text.startswith("Mem") else kind, text
+    return text, text, text

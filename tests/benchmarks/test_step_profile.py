@@ -68,6 +68,13 @@ def test_tables_sum_by_part_kind_and_share_and_tell_idle_time():
     assert [r["name"] for r in tables["kinds"]][:1] == ["Mul"]
 
 
+def test_the_fastest_run_of_an_operation_counts():
+    space, name = xplane_pb2.XSpace(), f"{IN_STEP}/update/mul:Mul"
+    plane(space, "/host:CPU", [[(name, 0, 5, None), (name, 7, 1, None), (name, 8, 2, None)]])
+    (row,) = step_parts.tables(space, steps=3)["parts"]
+    assert (row["ms"], row["operations"]) == (pytest.approx(1000), 1)
+
+
 def test_of_a_gpu_its_kernels_count_under_their_operations():
     space = host_space()
     kernels = [
