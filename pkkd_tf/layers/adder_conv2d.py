@@ -8,7 +8,7 @@ from pkkd_tf.layers import common
 
 
 @keras.saving.register_keras_serializable(package=common.PACKAGE)
-class AdderConv2D(keras.layers.Conv2D):
+class AdderConv2D(common.Unquantized, keras.layers.Conv2D):
     """2D adder layer: `Y(m,n,t) = -sum_{i,j,k} |X(m+i, n+j, k) - F(i,j,k,t)|` (AdderNet, 2020).
 
     Drop-in for `keras.layers.Conv2D`: the same arguments in the same order, one appended. Two
@@ -39,7 +39,8 @@ class AdderConv2D(keras.layers.Conv2D):
         (N, P, Q, filters), or (N, filters, P, Q).
 
     Raises:
-        ValueError: as `keras.layers.Conv2D`, and for an unknown `input_gradient`.
+        ValueError: as `keras.layers.Conv2D`; for an unknown `input_gradient`; for a quantized
+            dtype policy.
 
     Example:
         >>> layer = AdderConv2D(16, 3, padding="same")
@@ -87,6 +88,7 @@ class AdderConv2D(keras.layers.Conv2D):
             bias_constraint,
             **kwargs,
         )
+        self.check_policy()
         self.input_gradient = common.check_input_gradient(input_gradient)
 
     def build(self, input_shape: Any) -> None:

@@ -10,7 +10,7 @@ from pkkd_tf.ops import adder_conv2d
 
 
 @keras.saving.register_keras_serializable(package=common.PACKAGE)
-class AdderDense(keras.layers.Dense):
+class AdderDense(common.Unquantized, keras.layers.Dense):
     """Densely connected adder layer: `y_t = -sum_k |x_k - w_kt|` (AdderNet, CVPR 2020).
 
     Drop-in for `keras.layers.Dense`: the same arguments in the same order, one appended;
@@ -74,7 +74,8 @@ class AdderDense(keras.layers.Dense):
             **kwargs,
         )
         if quantization_config is not None:
-            _refuse_quantization(None, quantization_config)
+            self.refuse_quantization(None, quantization_config)
+        self.check_policy()
         self.input_gradient = common.check_input_gradient(input_gradient)
 
     def build(self, input_shape: Any) -> None:
@@ -97,17 +98,6 @@ class AdderDense(keras.layers.Dense):
         outputs.set_shape([*inputs.shape[:-1], self.units])
         return common.finish(self, outputs)
 
-    def quantize(self, mode: Any = None, type_check: bool = True, config: Any = None) -> None:
-        """Refuses: Keras' quantized products know no L1 distance."""
-        _refuse_quantization(mode, config)
-
     def get_config(self) -> dict[str, Any]:
         """Returns the arguments, serialisable."""
         return {**super().get_config(), "input_gradient": self.input_gradient}
-
-
-def _refuse_quantization(mode: Any, config: Any) -> None:
-    raise ValueError(
-        "AdderDense cannot use Keras' quantized matrix products, since |x - w| needs one scale "
-        f"for both. Received: mode={mode!r}, config={config!r}"
-    )

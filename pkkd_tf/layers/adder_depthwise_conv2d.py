@@ -8,7 +8,7 @@ from pkkd_tf.layers import common
 
 
 @keras.saving.register_keras_serializable(package=common.PACKAGE)
-class AdderDepthwiseConv2D(keras.layers.DepthwiseConv2D):
+class AdderDepthwiseConv2D(common.Unquantized, keras.layers.DepthwiseConv2D):
     """Depthwise adder layer: `Y(m,n,k*M+t) = -sum_{i,j} |X(m+i, n+j, k) - F(i,j,k,t)|`.
 
     Each input channel `k` meets its own `M = depth_multiplier` filters (AdderNet's response,
@@ -35,7 +35,8 @@ class AdderDepthwiseConv2D(keras.layers.DepthwiseConv2D):
         (N, P, Q, C * depth_multiplier), or (N, C * depth_multiplier, P, Q).
 
     Raises:
-        ValueError: as `keras.layers.DepthwiseConv2D`, and for an unknown `input_gradient`.
+        ValueError: as `keras.layers.DepthwiseConv2D`; for an unknown `input_gradient`; for a
+            quantized dtype policy.
 
     Example:
         >>> AdderDepthwiseConv2D(3, padding="same")(keras.random.normal((4, 8, 8, 6))).shape
@@ -80,6 +81,7 @@ class AdderDepthwiseConv2D(keras.layers.DepthwiseConv2D):
             bias_constraint,
             **kwargs,
         )
+        self.check_policy()
         self.input_gradient = common.check_input_gradient(input_gradient)
 
     def build(self, input_shape: Any) -> None:

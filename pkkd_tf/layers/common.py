@@ -11,6 +11,43 @@ from pkkd_tf.ops.adder_conv2d import INPUT_GRADIENTS
 PACKAGE = "pkkd_tf"
 
 
+class QuantizationError(ValueError, NotImplementedError):
+    """An adder layer is to compute Keras' quantized products.
+
+    `keras.Model.quantize` warns of a `NotImplementedError` and leaves such a layer as it is.
+    """
+
+
+class Unquantized:
+    """Refuses Keras' quantization, which knows products and no L1 distance."""
+
+    def check_policy(self: Any) -> None:
+        """Raises `QuantizationError` for a dtype policy of Keras' quantization."""
+        if self.quantization_mode is not None:
+            self.refuse_quantization(self.quantization_mode, None)
+
+    def quantize(self, mode: Any = None, type_check: bool = True, config: Any = None) -> None:
+        """Refuses."""
+        self.refuse_quantization(mode, config)
+
+    def quantized_build(self, input_shape: Any, mode: Any, config: Any = None) -> None:
+        """Refuses: the dtype policy was set after the layer was made."""
+        self.refuse_quantization(mode, config)
+
+    def quantized_call(self: Any, *args: Any, **kwargs: Any) -> None:
+        """Refuses: the dtype policy was set after the layer was made."""
+        self.refuse_quantization(self.quantization_mode, None)
+
+    def refuse_quantization(self, mode: Any, config: Any) -> None:
+        """Raises `QuantizationError`."""
+        raise QuantizationError(
+            f"{type(self).__name__} cannot use Keras' quantized matrix products, since |x - w| "
+            "needs one scale for both: use `python -m export.tflite --format=int8`, or "
+            "`pkkd_tf.quantization.quantize_model`. "
+            f"Received: mode={mode!r}, config={config!r}"
+        )
+
+
 def adder_initializer() -> keras.initializers.Initializer:
     """Filters start as N(0, 1), not scaled by the fan-in (official AdderNet code)."""
     return keras.initializers.RandomNormal(mean=0.0, stddev=1.0)

@@ -255,6 +255,42 @@ def test_dense_refuses_quantization():
         layers.AdderDense(3, quantization_config=keras.quantizers.Int8QuantizationConfig())
 
 
+QUANTIZED = {
+    "int8": keras.dtype_policies.QuantizedDTypePolicy("int8", "float32"),
+    "float8": keras.dtype_policies.QuantizedFloat8DTypePolicy("float8", "mixed_bfloat16"),
+}
+
+
+@pytest.mark.parametrize("type_, arguments, shape", CASES)
+@pytest.mark.parametrize("mode", QUANTIZED)
+def test_keras_quantization_is_refused(type_, arguments, shape, mode):
+    rule = f"{type_.__name__} cannot use Keras' quantized .* Received: mode='{mode}', config="
+    with pytest.raises(ValueError, match=f"{rule}None"):
+        type_(**arguments, dtype=QUANTIZED[mode])
+    late, built = type_(**arguments), type_(**arguments)
+    late.dtype_policy = QUANTIZED[mode]
+    with pytest.raises(ValueError, match=f"{rule}None"):
+        late(numbers((2, *shape)))
+    built(numbers((2, *shape)))
+    with pytest.raises(ValueError, match=rule):
+        built.quantize(mode)
+    with pytest.raises(ValueError, match=rule):
+        built.dtype_policy = QUANTIZED[mode]
+
+
+def test_a_quantized_model_keeps_its_adder_layers_and_says_so():
+    stack = [keras.Input((8,)), keras.layers.Dense(6), layers.AdderDense(5), keras.layers.Dense(3)]
+    model = keras.Sequential(stack)
+    inner = keras.Model(model.inputs, model.layers[1].output)
+    first = keras.Model(model.inputs, model.layers[0].output)
+    with pytest.warns(UserWarning, match="AdderDense cannot use .* `pkkd_tf.quantization"):
+        model.quantize("int8")
+    assert [x.quantization_mode for x in model.layers] == ["int8", None, "int8"]
+    x = numbers((4, 8))
+    expected = -np.abs(array(first(x))[..., None] - array(model.layers[1].kernel)).sum(-2)
+    np.testing.assert_allclose(inner(x), expected, rtol=1e-5)
+
+
 def test_dense_low_rank_adaptation_moves_the_effective_weights():
     layer = layers.AdderDense(5, lora_rank=2)
     x = numbers((3, 4))
