@@ -1,6 +1,7 @@
 """Checks and resolves what a window slides over: strides, padding, dilations, groups."""
 
 import dataclasses
+import operator
 from collections.abc import Sequence
 from typing import Any
 
@@ -49,13 +50,14 @@ class Geometry:
 
 def make_geometry(strides: Any, padding: Padding, dilations: Any, groups: int) -> Geometry:
     """Returns the checked `Geometry`; raises `ValueError` naming the first bad argument."""
-    if not isinstance(groups, int) or groups < 1:
+    (number,) = _integers([groups]) or (0,)
+    if number < 1:
         raise ValueError(f"`groups` must be a positive integer. Received: groups={groups!r}")
     return Geometry(
         _positive_pair(strides, "strides"),
         _check_padding(padding),
         _positive_pair(dilations, "dilations"),
-        groups,
+        number,
     )
 
 
@@ -88,20 +90,28 @@ def _maximum(a: Any, b: int) -> Any:
 
 
 def _positive_pair(value: Any, name: str) -> tuple[int, int]:
-    pair = (value, value) if isinstance(value, int) else tuple(value)
-    if len(pair) != 2 or not all(isinstance(v, int) and v >= 1 for v in pair):
+    pair = _integers([value, value]) or _integers(value)
+    if len(pair) != 2 or min(pair) < 1:
         raise ValueError(
             f"`{name}` must be a positive integer or a pair of them. Received: {name}={value!r}"
         )
     return pair
 
 
+def _integers(values: Any) -> tuple[int, ...]:
+    """Python's and NumPy's integers as Python's; none where one of the values is no integer."""
+    try:
+        return tuple(operator.index(value) for value in values)
+    except TypeError:
+        return ()
+
+
 def _check_padding(padding: Padding) -> Any:
     if isinstance(padding, str) and padding.upper() in ("SAME", "VALID"):
         return padding.upper()
     try:
-        pairs = tuple(tuple(int(v) for v in pair) for pair in padding)  # type: ignore[union-attr]
-    except (TypeError, ValueError):
+        pairs = tuple(_integers(pair) for pair in padding)
+    except TypeError:
         pairs = ()
     if len(pairs) != 2 or not all(len(p) == 2 and min(p) >= 0 for p in pairs):
         raise ValueError(

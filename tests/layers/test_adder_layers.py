@@ -255,6 +255,25 @@ def test_dense_refuses_quantization():
         layers.AdderDense(3, quantization_config=keras.quantizers.Int8QuantizationConfig())
 
 
+@pytest.mark.parametrize("type_, arguments, shape", CONV_CASES)
+def test_numpy_integers_are_taken_and_saved(type_, arguments, shape, tmp_path):
+    def in_numpy(value):
+        if isinstance(value, str):
+            return value
+        return tuple(map(np.int64, value)) if isinstance(value, tuple) else np.int64(value)
+
+    names = ("kernel_size", "strides", "dilation_rate")
+    pairs = {k: (v, v) for k, v in arguments.items() if k in names and isinstance(v, int)}
+    own = {name: in_numpy(value) for name, value in {**arguments, **pairs}.items()}
+    model = keras.Sequential([keras.Input(shape), type_(**own)])
+    stock = keras.Sequential([keras.Input(shape), type_(**arguments)])
+    stock.set_weights(model.get_weights())
+    model.save(tmp_path / "model.keras")
+    x = numbers((2, *shape))
+    np.testing.assert_array_equal(model(x), stock(x))
+    np.testing.assert_array_equal(keras.saving.load_model(tmp_path / "model.keras")(x), stock(x))
+
+
 QUANTIZED = {
     "int8": keras.dtype_policies.QuantizedDTypePolicy("int8", "float32"),
     "float8": keras.dtype_policies.QuantizedFloat8DTypePolicy("float8", "mixed_bfloat16"),

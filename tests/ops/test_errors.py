@@ -2,6 +2,7 @@
 
 import re
 
+import numpy as np
 import pytest
 import tensorflow as tf
 
@@ -44,7 +45,12 @@ CASES = [
         '`padding` must be "SAME", "VALID" or ((top, bottom), (left, right)) with numbers of '
         "pixels >= 0. Received: padding='CAUSAL'",
     ),
+    ({"groups": np.int64(0)}, "`groups` must be a positive integer. Received: groups="),
+    ({"strides": np.float32(2)}, "`strides` must be a positive integer or a pair of them."),
+    ({"strides": np.array([1, 0])}, "pair of them. Received: strides=array([1, 0])"),
+    ({"dilations": None}, "pair of them. Received: dilations=None"),
     ({"padding": 1}, "Received: padding=1"),
+    ({"padding": ((1, 1.5), (1, 1))}, "Received: padding=((1, 1.5), (1, 1))"),
     ({"padding": ((1, 1), (1, -1))}, "Received: padding=((1, 1), (1, -1))"),
     ({"padding": ((1, 1),)}, "Received: padding=((1, 1),)"),
     (
@@ -60,6 +66,17 @@ def test_bad_arguments(path, change, message):
     arguments |= {name: tf.zeros(arguments[name]) for name in ("x", "filters")}
     with pytest.raises(ValueError, match=re.escape(message)):
         adder_conv2d(**arguments)
+
+
+@pytest.mark.parametrize("number", [np.int64, np.uint8, np.array])
+def test_numpy_integers_are_integers(path, number):
+    two, one = number(2), number(1)
+    x, filters = tf.random.normal((2, 7, 7, 4)), tf.random.normal((3, 3, 2, 6))
+    expected = adder_conv2d(x, filters, 2, ((1, 1), (2, 1)), (1, 2), 2)
+    actual = adder_conv2d(x, filters, two, ((one, one), (two, one)), (one, two), two)
+    np.testing.assert_array_equal(actual, expected)
+    pair = adder_conv2d(x, filters, np.array([2, 2]), np.array([[1, 1], [2, 1]]), (1, 2), two)
+    np.testing.assert_array_equal(pair, expected)
 
 
 @pytest.mark.parametrize("x, filters", [("int32", "int32"), ("float32", "float16")])
