@@ -59,9 +59,9 @@ class SquaredDistance(keras.layers.Layer):
         return 2 * responses - (tf.transpose(norms, [0, 3, 1, 2]) if first else norms)
 
 
-def distance_of(layer: Any) -> Any:
-    """The symbolic negative squared distances (float32) of a convolution that is called once."""
-    return SquaredDistance(layer, dtype="float32")(layer.input, layer.output)
+def distance_of(layer: Any, images: Any, responses: Any) -> Any:
+    """The symbolic negative squared distances (float32) of a convolution, its input and output."""
+    return SquaredDistance(layer, dtype="float32")(images, responses)
 
 
 def _norms(layer: Any, images: tf.Tensor) -> tf.Tensor:

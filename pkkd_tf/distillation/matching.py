@@ -29,12 +29,29 @@ def fan_in_of(layer: Any) -> int:
 
 
 def check_functional(model: Any, role: str) -> None:
-    """Raises `ValueError` unless `model` is a Keras model whose layers' responses can be read."""
+    """Raises `ValueError` unless the responses of the layers of `model` can be read.
+
+    That is a functional Keras model, or a Sequential one that was built.
+    """
     if not getattr(model, "inputs", None):
         raise ValueError(
             f"The {role} must be a functional Keras model with known inputs and outputs. "
             f"Received: {role}={model!r}"
         )
+
+
+def pass_through(model: keras.Model) -> tuple[Any, dict[str, tuple[Any, Any, Any]], Any]:
+    """One symbolic pass through `model`.
+
+    Returns:
+        Its input; by name each layer with its input and its output; the logits.
+    """
+    if not isinstance(model, keras.Sequential):
+        return model.input, {x.name: (x, x.input, x.output) for x in model.layers}, model.outputs[0]
+    value, calls = model.inputs[0], {}
+    for layer in model.layers:  # `layer.output` is of an earlier pass if layers were added singly
+        calls[layer.name] = layer, value, (value := layer(value))
+    return model.inputs[0], calls, value
 
 
 def match_layers(

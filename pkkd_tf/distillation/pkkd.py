@@ -24,6 +24,7 @@ from pkkd_tf.distillation.matching import (
     fan_in_of,
     filters_of,
     match_layers,
+    pass_through,
 )
 from pkkd_tf.distillation.recomputation import RecomputedNetwork, output_of
 from pkkd_tf.layers.common import PACKAGE
@@ -57,8 +58,9 @@ class PKKD(keras.Model):
     the regularizers of the student; in evaluation there is no feature loss.
 
     Args:
-        student: functional Keras model to logits, its adder layers marked (`pkkd_tf.layers`).
-        teacher: functional Keras model of the same input and output shapes, or None (`plain`).
+        student: functional (or built Sequential) Keras model to logits, its adder layers marked
+            (`pkkd_tf.layers`).
+        teacher: such a model of the same input and output shapes, or None (`plain`).
         method: `"pkkd"`, `"kd"` (logits only) or `"plain"` (labels only).
         alpha: float >= 0, weight of the logit distillation.
         temperature: float > 0 of the softmax in the logit distillation.
@@ -462,8 +464,8 @@ class PKKD(keras.Model):
 
 def _extractor(model: keras.Model, names: list[str], response: Any) -> keras.Model:
     """A model to the logits and the named layers' responses, sharing the network's layers."""
-    outputs = {name: response(model.get_layer(name)) for name in names}
-    return keras.Model(model.input, {"logits": model.outputs[0], **outputs})
+    images, calls, logits = pass_through(model)
+    return keras.Model(images, {"logits": logits, **{n: response(*calls[n]) for n in names}})
 
 
 def _of_test(logs: dict[str, Any]) -> dict[str, Any]:

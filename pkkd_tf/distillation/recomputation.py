@@ -7,12 +7,14 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from pkkd_tf.distillation.matching import pass_through
+
 BLOCK = re.compile(r"(stage\d+_block\d+)_")
 
 
-def output_of(layer: Any) -> Any:
-    """The symbolic output of a layer that is called once."""
-    return layer.output
+def output_of(layer: Any, inputs: Any, outputs: Any) -> Any:
+    """The last of a layer, its symbolic input and its symbolic output."""
+    return outputs
 
 
 class RecomputedNetwork:
@@ -25,9 +27,11 @@ class RecomputedNetwork:
     recomputes.
 
     Args:
-        model: functional `keras.Model` whose layers `stageI_blockJ_...` make up its blocks.
+        model: functional or Sequential `keras.Model` whose layers `stageI_blockJ_...` make up its
+            blocks.
         names: layers whose responses are wanted too.
-        response: a layer's response as a symbolic tensor; its output unless given.
+        response: a layer's response as a symbolic tensor, of the layer, its input and its output;
+            the output unless given.
 
     Raises:
         ValueError: the network has no such blocks, an activity regularizer, or a layer that draws
@@ -39,7 +43,7 @@ class RecomputedNetwork:
     """
 
     def __init__(
-        self, model: keras.Model, names: list[str], response: Callable[[Any], Any] = output_of
+        self, model: keras.Model, names: list[str], response: Callable[..., Any] = output_of
     ):
         _check(model, names)
         last: dict[str, keras.layers.Layer] = {}
@@ -47,11 +51,12 @@ class RecomputedNetwork:
             found = BLOCK.match(layer.name)
             if found:
                 last[found.group(1)] = layer
-        cuts = [model.input, *(layer.output for layer in last.values()), model.outputs[0]]
+        images, calls, logits = pass_through(model)
+        cuts = [images, *(calls[layer.name][-1] for layer in last.values()), logits]
         self._parts = []
         for block, start, end in zip([*last, None], cuts, cuts[1:]):
             own = [name for name in names if name.startswith(f"{block}_")]
-            extra = {name: response(model.get_layer(name)) for name in own}
+            extra = {name: response(*calls[name]) for name in own}
             self._parts.append((keras.Model(start, {"end": end, **extra}), block is not None))
 
     def __call__(self, images: Any, training: bool | None = None) -> dict[str, Any]:

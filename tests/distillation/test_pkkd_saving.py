@@ -69,6 +69,35 @@ def test_training_goes_on_bit_for_bit_after_loading(options, policy, tmp_path):
     assert_same(model, loaded)
 
 
+def sequential(model):
+    """A functional network's twin, its layers added one by one."""
+    stack = keras.Sequential([keras.Input(model.input_shape[1:])])
+    for layer in model.layers[1:]:
+        stack.add(type(layer).from_config(layer.get_config()))
+    stack.set_weights(model.get_weights())
+    return stack
+
+
+@pytest.mark.parametrize("stacked", [("student",), ("teacher",), ("student", "teacher")])
+def test_sequential_networks_train_and_are_saved_as_functional_ones(stacked, tmp_path):
+    def start(names):
+        keras.utils.set_random_seed(3)
+        networks = {"student": network("adder", **SHAPE), "teacher": network("conv", **SHAPE)}
+        networks |= {role: sequential(networks[role]) for role in names}
+        return compiled(**networks, monitor_every=2)
+
+    model, functional = start(stacked), start(())
+    assert fit(model, 3).history == fit(functional, 3).history
+    assert_same(model, functional)
+    model.save(tmp_path / "model.keras")
+    loaded = keras.saving.load_model(tmp_path / "model.keras")
+    for role in stacked:
+        assert isinstance(getattr(loaded, role), keras.Sequential)
+    fit(loaded, 2)
+    fit(model, 2)
+    assert_same(model, loaded)
+
+
 def test_how_steps_are_executed_is_saved(tmp_path):
     options = {"steps_per_execution": 3, "jit_compile": False}
     model = compiled(method="kd", run_eagerly=False, execution=options)
