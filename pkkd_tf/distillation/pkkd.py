@@ -75,7 +75,8 @@ class PKKD(keras.Model):
             three more backward passes); 0 never, which needs beta. Under a strategy, networks with
             synchronised batch normalization can be measured at every step or never; shares are
             then those of the gradient over all replicas, else means of the replicas' own.
-        **kwargs: `name` of `keras.Model`.
+        name, dtype: as in `keras.Model`. Student and teacher keep their own types; under
+            `"mixed_float16"` `compile` scales the losses.
 
     Raises:
         ValueError: an argument out of its range, shapes of student and teacher that differ, a
@@ -103,9 +104,10 @@ class PKKD(keras.Model):
         matching: FeatureMatching | None = None,
         teacher_mode: str = "progressive",
         monitor_every: int = 50,
-        **kwargs: Any,
+        name: str | None = None,
+        dtype: Any = None,
     ):
-        super().__init__(**kwargs)
+        super().__init__(name=name, dtype=dtype)
         self.student, self.teacher = student, teacher
         self.method, self.teacher_mode = method, teacher_mode
         self.alpha, self.temperature = alpha, temperature
@@ -428,9 +430,19 @@ class PKKD(keras.Model):
                 hits = losses.accuracy(labels, outputs)[:size]
                 self._means[name].update_state(hits)
 
+    def export(self, filepath: Any, *args: Any, **kwargs: Any) -> None:
+        """Exports the student for inference; arguments as in `keras.Model.export`.
+
+        Example:
+            >>> with pkkd_tf.ops.use_path("reference"):    # loads without this package then
+            ...     model.export("served")
+        """
+        self.student.export(filepath, *args, **kwargs)
+
     def get_config(self) -> dict[str, Any]:
         """Returns the arguments, student and teacher serialised with them."""
         config: dict[str, Any] = {"name": self.name, "matching": vars(self.matching).copy()}
+        config["dtype"] = keras.dtype_policies.serialize(self.dtype_policy)
         for name in ("method", "alpha", "temperature", "beta", "feature_share", "teacher_mode"):
             config[name] = getattr(self, name)
         config["monitor_every"] = self.monitor_every
@@ -448,8 +460,10 @@ class PKKD(keras.Model):
         config["matching"] = FeatureMatching(**config["matching"])
         return cls(**config)
 
-    def get_compile_config(self) -> dict[str, Any]:
-        """Returns both optimizers, serialised, and how steps are executed."""
+    def get_compile_config(self) -> dict[str, Any] | None:
+        """Returns both optimizers and how steps are executed, serialised; None if not compiled."""
+        if not self.compiled:
+            return None
         optimizers = {"optimizer": self.optimizer, "teacher_optimizer": self.teacher_optimizer}
         config = {k: keras.saving.serialize_keras_object(v) for k, v in optimizers.items()}
         execution = super().get_compile_config()

@@ -48,6 +48,11 @@ def test_a_teacher_is_given_exactly_where_it_is_used(method, given):
     assert str(error.value).startswith(f"{TEACHER}. Received: method={method!r}, teacher=")
 
 
+def test_arguments_of_keras_models_that_would_do_nothing_are_refused():
+    with pytest.raises(TypeError, match="unexpected keyword argument 'trainable'"):
+        pkkd(method="kd", trainable=False)
+
+
 def test_no_measurement_needs_no_interval_where_beta_is_given_or_nothing_is_matched():
     assert pkkd(monitor_every=0, beta=0.0).monitor.every == 0
     assert pkkd(method="kd", monitor_every=0).monitor.every == 0

@@ -6,9 +6,11 @@ import sys
 import keras
 import numpy as np
 import pytest
-from tiny_networks import batch, compiled, fit, network
+import tensorflow as tf
+from tiny_networks import batch, compiled, fit, network, pkkd
 
 from pkkd_tf.distillation import FeatureMatching
+from pkkd_tf.ops import use_path
 from pkkd_tf.optimizers import AdderSGD
 
 SHAPE = {"names": ("conv1",), "sizes": (1,)}
@@ -76,6 +78,19 @@ def sequential(model):
         stack.add(type(layer).from_config(layer.get_config()))
     stack.set_weights(model.get_weights())
     return stack
+
+
+@pytest.mark.parametrize("policy", ["mixed_float16", "float64"])
+def test_the_dtype_policy_is_saved(policy, tmp_path):
+    given = compiled(method="kd", shape=SHAPE, dtype=policy)
+    keras.config.set_dtype_policy(policy)
+    found = pkkd(method="plain", student=network("adder", **SHAPE))
+    keras.config.set_dtype_policy("float32")
+    for model in (given, found):
+        model.save(tmp_path / "model.keras")
+        assert keras.saving.load_model(tmp_path / "model.keras").dtype_policy.name == policy
+    scales = isinstance(given.optimizer, keras.optimizers.LossScaleOptimizer)
+    assert scales == (policy == "mixed_float16")
 
 
 @pytest.mark.parametrize("stacked", [("student",), ("teacher",), ("student", "teacher")])
@@ -196,6 +211,18 @@ def test_the_deployed_student_is_the_plain_network(tmp_path):
     }
     names = {layer.name for layer in student._flatten_layers()}
     assert not [n for n in names if "kernel" in n or "align" in n or "features" in n]
+
+
+def test_what_is_exported_is_the_student(tmp_path):
+    model = compiled(method="kd", shape=SHAPE)
+    fit(model, 1)
+    with use_path("reference"):
+        model.export(tmp_path / "served", verbose=False)
+    images, _ = batch()
+    served = tf.saved_model.load(tmp_path / "served")
+    np.testing.assert_allclose(
+        served.serve(images), model.student(images, training=False), atol=1e-5
+    )
 
 
 def test_the_student_alone_goes_on_training_with_the_adaptive_learning_rate(tmp_path):
