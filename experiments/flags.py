@@ -1,9 +1,11 @@
 """The flags that every training program shares."""
 
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 from absl import flags
 
+from experiments.errors import RunError
 from experiments.placement import PLACEMENTS
 from pkkd_tf import models
 from pkkd_tf.distillation import features
@@ -13,7 +15,34 @@ METHODS = ("pkkd", "kd", "plain", "cnn")
 STRATEGIES = ("auto", "one_device", "mirrored", "multi_worker", "tpu")
 ON_NAN = ("stop", "skip")
 PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
+MOST_SEED = 2**32 - 1  # NumPy's
 AUGMENTATIONS = ("none", "standard", "randaugment", "mixup", "cutmix", "randomerasing")
+FEATURES = ("beta", "feature_share", "matched_layers", "kernel", "teacher_sign", "response")
+FEATURES += ("student_alignment", "teacher_side", "teacher_gradient")
+
+
+class Need(NamedTuple):
+    """What flags need to have an effect.
+
+    Attributes:
+        names: the flags.
+        rule: what they need, in words.
+        holds: whether the values of all flags fulfil it.
+    """
+
+    names: Sequence[str]
+    rule: str
+    holds: Callable[[dict[str, Any]], bool]
+
+
+NEEDS = (
+    Need(FEATURES, "--method=pkkd", lambda o: o["method"] == "pkkd"),
+    Need(("alpha", "temperature"), "--method=pkkd or kd", lambda o: o["method"] in ("pkkd", "kd")),
+    Need(("eta", "input_gradient"), "an adder network", lambda o: o["method"] != "cnn"),
+    Need(("compare_plain",), "another --method than plain", lambda o: o["method"] != "plain"),
+    Need(("feature_share",), "no --beta", lambda o: o["beta"] is None),
+    Need(("teacher_sign",), "--kernel=exponential", lambda o: o["kernel"] == "exponential"),
+)
 
 
 def define(**defaults: Any) -> None:
@@ -24,6 +53,16 @@ def define(**defaults: Any) -> None:
     _define_distillation()
     for name, value in defaults.items():
         flags.FLAGS.set_default(name, value)
+
+
+def check_effect(options: dict[str, Any], needs: Sequence[Need] = NEEDS) -> None:
+    """Raises `RunError` for a flag that differs from its default and would do nothing."""
+    for names, rule, holds in needs:
+        given = [name for name in names if options[name] != flags.FLAGS[name].default]
+        if given and not holds(options):
+            found = {n: options[n] for n in ("method", "beta", "kernel", *given) if n in options}
+            received = ", ".join(f"{name}={value}" for name, value in found.items())
+            raise RunError(f"--{given[0]} needs {rule}, else it does nothing. Received: {received}")
 
 
 def values() -> dict[str, Any]:
@@ -43,7 +82,7 @@ def _define_run() -> None:
     flags.DEFINE_bool("resume", False, "Go on from the last checkpoint in --output.")
     flags.DEFINE_bool("requeue", False, "--resume if there is a checkpoint, else start anew.")
     flags.DEFINE_bool("smoke", False, "Seconds instead of hours: a few small batches, all steps.")
-    flags.DEFINE_integer("seed", 0, "Of weights, order and augmentation.", lower_bound=0)
+    flags.DEFINE_integer("seed", 0, "Of weights, order and augmentation.", 0, MOST_SEED)
     flags.DEFINE_enum("strategy", "auto", STRATEGIES, "auto: mirrored where there are more GPUs.")
     flags.DEFINE_bool(
         "sync_batch_norm", False, "Statistics over all replicas; --monitor_every=1 or 0."

@@ -4,12 +4,13 @@ import datetime
 from pathlib import Path
 from typing import Any
 
-from experiments import pictures, report, training
+from experiments import flags, pictures, report, training
 from experiments.history import Table
 
 
 def run(dataset: str, program: str, options: dict[str, Any]) -> None:
     """Runs `program` with the values of its flags; see `experiments.training.run`."""
+    flags.check_effect(options)
     if options["output"] is None:
         now = datetime.datetime.now().strftime("%Y-%m-%d_%H%M%S")
         name = f"{now}_{program}_{options['model']}_{options['method']}"

@@ -24,6 +24,7 @@ from experiments.callbacks import StopOnNaN
 from experiments.errors import RunError
 from pkkd_tf import quantization
 
+NEEDS = (flags.Need(("alpha", "temperature"), "--teacher", lambda options: options["teacher"]),)
 STEPS = ("float", "quantized", "batch norm re-estimated", "fine-tuned")
 
 
@@ -134,6 +135,13 @@ def _data(options: dict[str, Any]) -> Any:
     )
 
 
+def main() -> None:
+    """Runs what the flags ask for."""
+    options = flags.values()
+    flags.check_effect(options, NEEDS)
+    run(options)
+
+
 def define() -> None:
     """Defines this program's flags."""
     flag = absl_flags
@@ -155,10 +163,10 @@ def define() -> None:
     flag.DEFINE_float("learning_rate", 0.01, "At the start; falls to 0 by a cosine.", 0.0)
     flag.DEFINE_float("alpha", 1.0, "Weight of the teacher's logits.", 0.0)
     flag.DEFINE_float("temperature", 1.0, "Of the softmax in that part.", 1e-6)
-    flag.DEFINE_integer("seed", 0, "Of sample, order and augmentation.", lower_bound=0)
+    flag.DEFINE_integer("seed", 0, "Of sample, order and augmentation.", 0, flags.MOST_SEED)
     flag.DEFINE_integer("verbose", 2, "0 silent, 1 progress bar, 2 a line an epoch.", 0, 2)
 
 
 if __name__ == "__main__":
     define()
-    errors.run(lambda: run(flags.values()))
+    errors.run(main)

@@ -71,6 +71,13 @@ def test_existing_output_is_kept(network, tmp_path):
     assert (tmp_path / "quantized.keras").read_bytes() == b"mine"
 
 
+def test_flags_that_would_do_nothing(tmp_path):
+    command = [sys.executable, "-m", "experiments.quantize", "--model=x.keras", "--temperature=4"]
+    done = subprocess.run([*command, f"--output={tmp_path}"], capture_output=True, text=True)
+    rule = "error: --temperature needs --teacher, else it does nothing. Received: temperature=4.0"
+    assert done.returncode == 1 and done.stderr.strip().splitlines()[-1] == rule
+
+
 @pytest.mark.parametrize("flag", ["model", "teacher"])
 def test_missing_network(network, tmp_path, flag):
     message = f"--{flag} must name a .keras file. Received: {flag}=nowhere.keras"

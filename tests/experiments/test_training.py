@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -14,7 +15,8 @@ import pytest
 from absl import flags as absl_flags
 from absl.testing import flagsaver
 
-from experiments import flags, training
+from benchmarks import rows
+from experiments import flags, programs, training
 from experiments.callbacks import StopOnNaN
 from experiments.checkpoints import Checkpoints, Position
 from experiments.errors import RunError
@@ -253,6 +255,54 @@ def test_resume_without_checkpoint(options, tmp_path):
 def test_flags_that_contradict_each_other(options, tmp_path, flags, error, message):
     with pytest.raises(error, match=message):
         training.run("digits", "digits", options(tmp_path / "run", *flags))
+
+
+FEATURES = [
+    "--beta=0.0", "--feature_share=0.3", "--matched_layers=all", "--kernel=identity",
+    "--teacher_sign=-1", "--response=raw", "--nostudent_alignment", "--teacher_side=trained",
+    "--teacher_gradient",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("method", "given", "rule"),
+    [
+        *[(method, flag, "--method=pkkd") for method in ("kd", "cnn") for flag in FEATURES],
+        ("plain", "--alpha=2", "--method=pkkd or kd"),
+        ("cnn", "--temperature=4", "--method=pkkd or kd"),
+        ("cnn", "--eta=0.1", "an adder network"),
+        ("cnn", "--input_gradient=sign", "an adder network"),
+        ("plain", "--compare_plain", "another --method than plain"),
+        ("pkkd", "--feature_share=0.2 --beta=0.1", "no --beta"),
+        ("pkkd", "--teacher_sign=-1 --kernel=identity", "--kernel=exponential"),
+    ],
+)
+def test_flags_that_would_do_nothing(options, tmp_path, method, given, rule):
+    name = given.split()[0].lstrip("-").removeprefix("no").split("=")[0]
+    values = options(tmp_path / "run", f"--method={method}", *given.split())
+    with pytest.raises(RunError) as error:
+        programs.run("digits", "digits", values)
+    text = str(error.value)
+    assert text.startswith(
+        f"--{name} needs {rule}, else it does nothing. Received: method={method}"
+    )
+    assert f"{name}=" in text and not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("dataset", ["cifar10", "cifar100"])
+def test_flags_of_the_published_rows_all_do_something(options, tmp_path, dataset):
+    for row in rows.rows(dataset):
+        given = [flag for flag in row.flags() if not flag.startswith("--flagfile")]
+        file = next(flag for flag in row.flags() if flag.startswith("--flagfile"))
+        lines = Path(file.removeprefix("--flagfile=")).read_text().splitlines()
+        shipped = [x for x in lines if x.startswith("--") and not x.startswith("--dataset")]
+        flags.check_effect(options(tmp_path, *shipped, *given))
+
+
+def test_seeds_end_where_numpys_do(options, tmp_path):
+    assert options(tmp_path, f"--seed={2**32 - 1}")["seed"] == 2**32 - 1
+    with pytest.raises(absl_flags.IllegalFlagValueError, match="--seed=4294967296: .*4294967295"):
+        options(tmp_path, f"--seed={2**32}")
 
 
 def test_nan_loss_ends_the_run(options, tmp_path):
