@@ -131,25 +131,16 @@ class StopOnNaN(keras.callbacks.Callback):
     def __init__(self, on_nan: str = "stop"):
         super().__init__()
         self.on_nan = on_nan
-        self.seen, self.in_a_row = 0.0, 0
-
-    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
-        """The count of steps left out begins anew."""
-        self.seen = 0.0
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
-        """Looks at this step's losses."""
+        """Looks at the losses of this step, or of the steps that were executed in one."""
         self._check(logs)
-        if self.on_nan == "skip":
-            skipped = float((logs or {}).get("skipped_steps", 0.0))
-            self.in_a_row = self.in_a_row + 1 if skipped > self.seen else 0
-            self.seen = skipped
-            if self.in_a_row >= self.PATIENCE:
-                raise RunError(
-                    "Of many steps in a row one must have finite losses and gradients; lower "
-                    "--learning_rate and --resume from the last checkpoint. Received: "
-                    f"{self.in_a_row} steps left out in a row"
-                )
+        if self.on_nan == "skip" and self.model.skipped_in_a_row >= self.PATIENCE:
+            raise RunError(
+                "Of many steps in a row one must have finite losses and gradients; lower "
+                "--learning_rate and --resume from the last checkpoint. Received: "
+                f"{self.model.skipped_in_a_row} steps left out in a row"
+            )
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         """Looks at the test's losses, before the state is saved."""

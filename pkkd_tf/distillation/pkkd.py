@@ -162,6 +162,11 @@ class PKKD(keras.Model):
         return [*self._means.values(), *skipped]
 
     @property
+    def skipped_in_a_row(self) -> int:
+        """How many of the last steps were left out, one after the other; see `skip_nonfinite`."""
+        return int(keras.ops.convert_to_numpy(self._skipped.in_a_row))
+
+    @property
     def student_variables(self) -> list[Any]:
         """What the student's optimizer trains: the student, its kernels and alignments."""
         return self.student.trainable_variables + [

@@ -67,10 +67,16 @@ class SkippedSteps(keras.metrics.Metric):
     def __init__(self, name: str):
         super().__init__(name=name)
         self.count = self.add_variable((), "zeros", aggregation="mean", name="count")
+        self.in_a_row = self.add_variable((), "zeros", aggregation="mean", name="in_a_row")
 
     def update_state(self, skipped: Any) -> None:
         """Adds one step, as 1 (left out) or 0."""
         self.count.assign(self.count + skipped)
+        self.in_a_row.assign((self.in_a_row + 1) * skipped)
+
+    def reset_state(self) -> None:
+        """Begins the count anew; steps in a row go on from one epoch to the next."""
+        self.count.assign(0)
 
     def result(self) -> Any:
         """How many since the last reset."""

@@ -12,15 +12,18 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from absl import flags as absl_flags
 from absl.testing import flagsaver
 
+import pkkd_tf
 from benchmarks import rows
 from experiments import flags, programs, training
 from experiments.callbacks import StopOnNaN
 from experiments.checkpoints import Checkpoints, Position
 from experiments.errors import RunError
 from experiments.history import Table
+from pkkd_tf.optimizers import AdderSGD
 
 TINY = ["--epochs=3", "--batch_size=16", "--limit_train=64", "--monitor_every=2", "--verbose=0"]
 
@@ -320,6 +323,27 @@ def test_losses_that_never_are_finite_end_a_run_that_skips(options, tmp_path, mo
         training.run("digits", "digits", options(tmp_path / "nan", *flags))
     skipped = Table(tmp_path / "nan" / "history.csv", 99).column("skipped_steps")
     assert all(0 <= count <= 4 for count in skipped)
+
+
+@pytest.mark.parametrize(
+    ("bad", "in_a_row"),
+    [("0111" "1101", None), ("0111" "1111", 7), ("1110" "0000", None), ("0001" "1110", None)],
+)  # fmt: skip
+def test_steps_in_a_row_are_counted_one_by_one(monkeypatch, bad, in_a_row):
+    """Two epochs of four steps that are executed in one."""
+    monkeypatch.setattr(StopOnNaN, "PATIENCE", 5)
+    model = pkkd_tf.PKKD(pkkd_tf.models.build("digits_resnet"), method="plain", monitor_every=0)
+    model.compile(AdderSGD(0.1), steps_per_execution=4, skip_nonfinite=True)
+    step = np.repeat([float(x) for x in bad], 8)[:, None, None, None]
+    images = np.where(step == 1, np.nan, np.ones((64, 8, 8, 1))).astype("float32")
+    data = tf.data.Dataset.from_tensor_slices((images, np.zeros(64, "int64"))).batch(8)
+    options = {"epochs": 2, "steps_per_epoch": 4, "verbose": 0, "callbacks": [StopOnNaN("skip")]}
+    if in_a_row is None:
+        skipped = model.fit(data, **options).history["skipped_steps"]
+        assert skipped == [bad[:4].count("1"), bad[4:].count("1")]
+    else:
+        with pytest.raises(RunError, match=f"Received: {in_a_row} steps left out in a row"):
+            model.fit(data, **options)
 
 
 @pytest.mark.slow
