@@ -1,7 +1,8 @@
 """An int8 network in NumPy: what every interpreter, delegate and kernel must give, bit for bit.
 
 Builtin operators are computed as XNNPACK does, which both interpreters use: products summed in
-int32, scaled in float32, rounded to the nearest even.
+int32, scaled in float32, rounded to the nearest even. Averages, and sums and products of tensors
+whose steps differ much (`arithmetic`), are left to TFLite's own kernels, and computed as those do.
 """
 
 from collections.abc import Callable
@@ -12,17 +13,12 @@ from tensorflow.lite.python import schema_py_generated as schema
 
 from export.program import ExportError
 from export.tflite.graph import Graph, get_options
+from export.tflite.int8 import arithmetic
+from export.tflite.int8.arithmetic import Activation, Scales
 from export.tflite.responses import CUSTOM_OPERATOR
 from pkkd_tf.ops.geometry import make_geometry
-from pkkd_tf.quantization.integer import LEAST, MOST, adder_conv2d_int8
+from pkkd_tf.quantization.integer import LEAST, adder_conv2d_int8
 
-_Activation = schema.ActivationFunctionType
-_BOUNDS = {  # of the real numbers that an activation lets through
-    _Activation.NONE: (-np.inf, np.inf),
-    _Activation.RELU: (0.0, np.inf),
-    _Activation.RELU6: (0.0, 6.0),
-    _Activation.RELU_N1_TO_1: (-1.0, 1.0),
-}
 _SAME = schema.Padding.SAME
 
 
@@ -75,7 +71,7 @@ def compute(graph: Graph, operator: Any, values: dict[int, np.ndarray]) -> np.nd
         return None
     if name == CUSTOM_OPERATOR:
         return run_adder(get_options(operator), inputs)
-    return _OPERATORS[name](operator.builtinOptions, inputs, _Scales(graph, operator))
+    return _OPERATORS[name](operator.builtinOptions, inputs, Scales(graph, operator))
 
 
 def run_adder(options: dict[str, int], inputs: list[Any]) -> np.ndarray:
@@ -100,36 +96,9 @@ def run_adder(options: dict[str, int], inputs: list[Any]) -> np.ndarray:
 _SIDES = (("top", "bottom"), ("left", "right"))
 
 
-class _Scales:
-    """Steps and zero points of an operator's tensors."""
-
-    def __init__(self, graph: Graph, operator: Any):
-        tensors = [int(t) for t in [*operator.inputs, *operator.outputs] if t >= 0]
-        found = [graph.subgraph.tensors[t].quantization for t in tensors]
-        self.steps = [q.scale if q and q.scale is not None else None for q in found]
-        self.zeros = [int(q.zeroPoint[0]) if q and q.zeroPoint is not None else 0 for q in found]
-
-    def requantized(self, sums: np.ndarray, factor: Any, activation: int) -> np.ndarray:
-        """int32 sums times float32 factors, rounded, as int8."""
-        scaled = np.rint(sums.astype(np.float32) * np.float32(factor)).astype(np.int64)
-        return self.activated(scaled + self.zeros[-1], activation)
-
-    def activated(self, values: np.ndarray, activation: int) -> np.ndarray:
-        """Integers of the output as int8, within the bounds of an activation."""
-        step, zero = np.float32(self.steps[-1][0]), self.zeros[-1]
-        low, high = (np.rint(np.float32(bound) / step) + zero for bound in _BOUNDS[activation])
-        return np.clip(values, max(low, LEAST), min(high, MOST)).astype(np.int8)
-
-
-def _conv(options: Any, inputs: list[Any], scales: _Scales) -> np.ndarray:
+def _conv(options: Any, inputs: list[Any], scales: Scales) -> np.ndarray:
     x, filters, bias = inputs
-    geometry = make_geometry(
-        (options.strideH, options.strideW),
-        "SAME" if options.padding == _SAME else "VALID",
-        (options.dilationHFactor, options.dilationWFactor),
-        1,
-    )
-    windows = _windows(x.astype(np.float64) - scales.zeros[0], filters.shape[1:3], geometry)
+    windows = _windows(x.astype(np.float64) - scales.zeros[0], filters.shape[1:3], options)
     groups = x.shape[3] // filters.shape[3]
     pairs = zip(np.split(windows, groups, -1), np.split(filters.astype(np.float64), groups))
     sums = [np.tensordot(part, own, ((3, 4, 5), (1, 2, 3))) for part, own in pairs]
@@ -138,8 +107,19 @@ def _conv(options: Any, inputs: list[Any], scales: _Scales) -> np.ndarray:
     return scales.requantized(sums, _factor(scales), options.fusedActivationFunction)
 
 
-def _windows(x: np.ndarray, kernel: Any, geometry: Any) -> np.ndarray:
+def _depthwise_conv(options: Any, inputs: list[Any], scales: Scales) -> np.ndarray:
+    x, filters, bias = inputs
+    windows = _windows(x.astype(np.int64) - scales.zeros[0], filters.shape[1:3], options)
+    sums = (np.repeat(windows, filters.shape[3] // x.shape[3], -1) * filters[0]).sum((3, 4))
+    sums = sums if bias is None else sums + bias
+    return scales.requantized(sums, _factor(scales), options.fusedActivationFunction)
+
+
+def _windows(x: np.ndarray, kernel: Any, options: Any) -> np.ndarray:
     """(N, P, Q, kh, kw, C) of an image that is 0 outside."""
+    padding = "SAME" if options.padding == _SAME else "VALID"
+    apart = [getattr(options, f"dilation{side}Factor", 1) for side in "HW"]
+    geometry = make_geometry((options.strideH, options.strideW), padding, apart, 1)
     x = np.pad(x, ((0, 0), *geometry.pads(x.shape[1:3], kernel), (0, 0)))
     rows, columns = geometry.output_size(x.shape[1:3], kernel)
     (down, right), (apart_h, apart_w) = geometry.strides, geometry.dilations
@@ -148,12 +128,12 @@ def _windows(x: np.ndarray, kernel: Any, geometry: Any) -> np.ndarray:
     return x[:, at[:, None, :, None], across[None, :, None, :]]
 
 
-def _factor(scales: _Scales) -> np.ndarray:
+def _factor(scales: Scales) -> np.ndarray:
     x, filters, y = (scales.steps[i] for i in (0, 1, -1))
     return np.float32(x) * np.float32(filters) / np.float32(y)
 
 
-def _fully_connected(options: Any, inputs: list[Any], scales: _Scales) -> np.ndarray:
+def _fully_connected(options: Any, inputs: list[Any], scales: Scales) -> np.ndarray:
     x, filters, bias = inputs
     x = x if options.keepNumDims else x.reshape(-1, filters.shape[1])
     sums = (x.astype(np.int32) - scales.zeros[0]) @ filters.astype(np.int32).T
@@ -161,7 +141,7 @@ def _fully_connected(options: Any, inputs: list[Any], scales: _Scales) -> np.nda
     return scales.requantized(sums, _factor(scales), options.fusedActivationFunction)
 
 
-def _mean(options: Any, inputs: list[Any], scales: _Scales) -> np.ndarray:
+def _mean(options: Any, inputs: list[Any], scales: Scales) -> np.ndarray:
     x, axes = inputs
     axes = tuple(axes.reshape(-1))
     count = np.prod([x.shape[axis] for axis in axes])
@@ -170,19 +150,26 @@ def _mean(options: Any, inputs: list[Any], scales: _Scales) -> np.ndarray:
     return scales.requantized(sums, factor, 0)
 
 
-def _max_pool(options: Any, inputs: list[Any], scales: _Scales) -> np.ndarray:
+def _max_pool(options: Any, inputs: list[Any], scales: Scales) -> np.ndarray:
     kernel = options.filterHeight, options.filterWidth
-    padding = "SAME" if options.padding == _SAME else "VALID"
-    geometry = make_geometry((options.strideH, options.strideW), padding, 1, 1)
     x = inputs[0].astype(np.int32) - LEAST  # padding counts as the smallest value
-    highest = _windows(x, kernel, geometry).max((3, 4)) + LEAST
+    highest = _windows(x, kernel, options).max((3, 4)) + LEAST
     return scales.activated(highest, options.fusedActivationFunction)
 
 
-def _activation(kind: int) -> Callable[[Any, list[Any], _Scales], np.ndarray]:
+def _average_pool(options: Any, inputs: list[Any], scales: Scales) -> np.ndarray:
+    """Rounded half away from 0; padding does not count."""
+    kernel = options.filterHeight, options.filterWidth
+    x = inputs[0].astype(np.int32)
+    sums, counts = (_windows(v, kernel, options).sum((3, 4)) for v in (x, np.ones_like(x)))
+    averages = np.sign(sums) * ((np.abs(sums) + counts // 2) // counts)
+    return scales.activated(averages, options.fusedActivationFunction)
+
+
+def _activation(kind: int) -> Callable[[Any, list[Any], Scales], np.ndarray]:
     """An operator of its own, whose output may have another scale."""
 
-    def compute(options: Any, inputs: list[Any], scales: _Scales) -> np.ndarray:
+    def compute(options: Any, inputs: list[Any], scales: Scales) -> np.ndarray:
         del options
         factor = np.float32(scales.steps[0][0]) / np.float32(scales.steps[-1][0])
         return scales.requantized(inputs[0].astype(np.int32) - scales.zeros[0], factor, kind)
@@ -190,11 +177,11 @@ def _activation(kind: int) -> Callable[[Any, list[Any], _Scales], np.ndarray]:
     return compute
 
 
-def _pad(options: Any, inputs: list[Any], scales: _Scales) -> np.ndarray:
+def _pad(options: Any, inputs: list[Any], scales: Scales) -> np.ndarray:
     return np.pad(inputs[0], inputs[1], constant_values=scales.zeros[0])
 
 
-def _strided_slice(options: Any, inputs: list[Any], scales: _Scales) -> np.ndarray:
+def _strided_slice(options: Any, inputs: list[Any], scales: Scales) -> np.ndarray:
     """A bit of a mask speaks of one place of (first, end, step)."""
     del scales
     x, places = inputs[0], []
@@ -213,13 +200,18 @@ def _strided_slice(options: Any, inputs: list[Any], scales: _Scales) -> np.ndarr
     return x[tuple(places)]
 
 
-_OPERATORS: dict[str, Callable[[Any, list[Any], _Scales], Any]] = {
+_OPERATORS: dict[str, Callable[[Any, list[Any], Scales], Any]] = {
     "CONV_2D": _conv,
+    "DEPTHWISE_CONV_2D": _depthwise_conv,
     "FULLY_CONNECTED": _fully_connected,
+    "ADD": arithmetic.add(1),
+    "SUB": arithmetic.add(-1),
+    "MUL": arithmetic.multiply,
     "MEAN": _mean,
     "MAX_POOL_2D": _max_pool,
-    "RELU": _activation(_Activation.RELU),
-    "RELU6": _activation(_Activation.RELU6),
+    "AVERAGE_POOL_2D": _average_pool,
+    "RELU": _activation(Activation.RELU),
+    "RELU6": _activation(Activation.RELU6),
     "PAD": _pad,
     "MINIMUM": lambda options, inputs, scales: np.minimum(*inputs),
     "TRANSPOSE": lambda options, inputs, scales: np.transpose(*inputs),

@@ -27,7 +27,7 @@ SAME_SCALE = (
 )
 OPERATIONS = 1 << 26  # |x - f| a layer and candidate, at most
 SMALLEST_RANGE = 1e-6
-LARGEST_RATIO = 2**10  # of a step that is added to that of the sum; TFLite aborts at 2**19
+LARGEST_RATIO = 2**7  # of a step that is added to that of the sum; TFLite's ADD errs from 2**8 on
 Range = tuple[np.ndarray, float, float]  # filters of an adder layer, and what they are rounded in
 
 
