@@ -7,21 +7,26 @@ import keras
 from experiments.errors import RunError
 
 
-def load(path: str, flag: str) -> keras.Model:
+def load(path: str | os.PathLike, flag: str, error_type: type[RunError] = RunError) -> keras.Model:
     """Loads the network in a `.keras` file, without the state of its training.
 
     No code out of the file runs: Keras' safe mode refuses `Lambda` layers and unknown classes.
 
+    Args:
+        path: the file, as `student.keras` of a run.
+        flag: what an error calls it.
+        error_type: the class of that error.
+
     Raises:
         RunError: there is no such file, or Keras cannot read it.
     """
-    if not os.path.isfile(path):
-        raise RunError(f"{flag} must name a .keras file. Received: {flag[2:]}={path}")
+    if not os.path.isfile(path) or not str(path).endswith(".keras"):
+        raise error_type(f"{flag} must be an existing .keras file. Received: {flag[2:]}={path}")
     try:
         return keras.models.load_model(path, compile=False, safe_mode=True)
     except Exception as error:  # of any class: nothing checks a damaged file's values before use
         reason = (str(error).split("Exception encountered: ")[-1].strip().splitlines() or [""])[0]
-        raise RunError(
+        raise error_type(
             f"{flag} must be a network that Keras saved whole. "
             f"Received: {flag[2:]}={path}, {type(error).__name__}: {reason}"
         ) from error

@@ -8,7 +8,7 @@ import keras
 from absl import logging
 
 import pkkd_tf  # noqa: F401  registers the layers
-from experiments import errors
+from experiments import errors, networks
 from experiments.errors import RunError
 
 
@@ -44,16 +44,7 @@ def load_network(path: str | os.PathLike, flag: str = "--model") -> keras.Model:
         >>> load_network("runs/digits/student.keras").output_shape
         (None, 10)
     """
-    if not os.path.isfile(path) or not str(path).endswith(".keras"):
-        raise ExportError(f"{flag} must be an existing .keras file. Received: '{path}'")
-    try:
-        model = keras.models.load_model(path, compile=False, safe_mode=True)
-    except Exception as error:  # of any class: nothing checks a damaged file's values before use
-        text = str(error).split("Exception encountered: ")[-1]
-        reason = text.strip().splitlines() or [type(error).__name__]
-        raise ExportError(
-            f"{flag} must be a network that Keras saved whole. Received: '{path}', {reason[0]}"
-        ) from error
+    model = networks.load(path, flag, ExportError)
     _check_network(model, path, flag)
     for layer in model._flatten_layers():
         layer.dtype_policy = "float32"

@@ -28,5 +28,7 @@ def test_accuracy_of_a_network_that_comes_with_the_package(tmp_path, capsys):
 
 
 def test_file_that_is_not_there():
-    with pytest.raises(RunError, match="--model must name a .keras file. Received: model=other"):
+    with pytest.raises(
+        RunError, match="--model must be an existing .keras file. Received: model=other"
+    ):
         evaluate.run(options(model="other"))

@@ -80,7 +80,7 @@ def test_flags_that_would_do_nothing(tmp_path):
 
 @pytest.mark.parametrize("flag", ["model", "teacher"])
 def test_missing_network(network, tmp_path, flag):
-    message = f"--{flag} must name a .keras file. Received: {flag}=nowhere.keras"
+    message = f"--{flag} must be an existing .keras file. Received: {flag}=nowhere.keras"
     with pytest.raises(RunError, match=message):
         quantize.run(options(network, tmp_path, **{flag: "nowhere.keras"}))
     assert not list(tmp_path.iterdir())

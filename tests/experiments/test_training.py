@@ -364,7 +364,7 @@ def test_fixed_teacher(whole, options, tmp_path):
 
 
 def test_missing_teacher(options, tmp_path):
-    with pytest.raises(RunError, match="--teacher must name a .keras file"):
+    with pytest.raises(RunError, match="--teacher must be an existing .keras file"):
         training.run("digits", "digits", options(tmp_path / "x", "--teacher=nowhere.keras"))
 
 

@@ -121,7 +121,7 @@ def test_errors_are_one_sentence(monkeypatch, capsys):
     with pytest.raises(SystemExit) as ended:
         run(lambda: load_network("none.keras", "--compare"))
     assert ended.value.code == 1
-    message = "error: --compare must be an existing .keras file. Received: 'none.keras'\n"
+    message = "error: --compare must be an existing .keras file. Received: compare=none.keras\n"
     assert capsys.readouterr() == ("", message)
 
 

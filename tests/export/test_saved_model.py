@@ -187,8 +187,8 @@ def test_files_that_are_no_network(tmp_path):
     pair.compile(pkkd_tf.optimizers.AdderSGD(0.1))
     pair.save(tmp_path / "pkkd.keras")
     for name, message in (
-        ("missing.keras", "--model must be an existing .keras file. Received: '"),
-        ("text.keras", "--model must be a network that Keras saved whole. Received: '"),
+        ("missing.keras", "--model must be an existing .keras file. Received: model="),
+        ("text.keras", "--model must be a network that Keras saved whole. Received: model="),
         ("dense.keras", r"batch of images \(N, H, W, C\) to one output; .*inputs=\[\(None, 4\)\]"),
         ("pkkd.keras", "take student.keras. Received: .* type=PKKD"),
     ):

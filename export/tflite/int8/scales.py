@@ -15,6 +15,7 @@ from export.tflite.int8.observation import Observation
 from export.tflite.responses import CUSTOM_OPERATOR
 from pkkd_tf import ops
 from pkkd_tf.quantization import calibration
+from pkkd_tf.quantization.fake_quantize import scale_and_zero_point
 from pkkd_tf.quantization.integer import LEAST, MOST
 
 SAME_SCALE = (
@@ -43,9 +44,9 @@ class Scale:
     def of_range(cls, low: float, high: float, bits: int = 8) -> "Scale":
         """Covers a range that contains 0 with 2**bits values, 0 being one of them."""
         levels = 2**bits - 1
-        step = float(np.float32(max(high - low, SMALLEST_RANGE) / levels))
-        zero = int(np.clip(np.rint(LEAST - low / step), LEAST, LEAST + levels))
-        return cls(step, zero, LEAST + levels)
+        step, zero = scale_and_zero_point(low, high, bits)
+        step = float(np.float32(max(step, SMALLEST_RANGE / levels)))
+        return cls(step, LEAST + zero, LEAST + levels)
 
     @classmethod
     def of_values(cls, values: np.ndarray) -> "Scale":
