@@ -93,13 +93,16 @@ def test_the_dtype_policy_is_saved(policy, tmp_path):
     assert scales == (policy == "mixed_float16")
 
 
-@pytest.mark.parametrize("stacked", [("student",), ("teacher",), ("student", "teacher")])
-def test_sequential_networks_train_and_are_saved_as_functional_ones(stacked, tmp_path):
+@pytest.mark.parametrize(
+    ("stacked", "kernel"),
+    [(("student",), "exponential"), (("teacher",), "rbf"), (("student", "teacher"), "exponential")],
+)
+def test_sequential_networks_train_and_are_saved_as_functional_ones(stacked, kernel, tmp_path):
     def start(names):
         keras.utils.set_random_seed(3)
         networks = {"student": network("adder", **SHAPE), "teacher": network("conv", **SHAPE)}
         networks |= {role: sequential(networks[role]) for role in names}
-        return compiled(**networks, monitor_every=2)
+        return compiled(**networks, monitor_every=2, matching=FeatureMatching(kernel=kernel))
 
     model, functional = start(stacked), start(())
     assert fit(model, 3).history == fit(functional, 3).history
