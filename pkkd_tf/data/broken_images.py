@@ -25,13 +25,14 @@ class BrokenImages:
         return len(self._names)
 
     def first_sound(
-        self, decode_one: Callable, names: tf.Tensor, required: bool
+        self, decode_one: Callable, name_of: Callable, candidates: int, required: bool
     ) -> tuple[tf.Tensor, tf.Tensor]:
         """Decodes candidate after candidate until one works.
 
         Args:
             decode_one: maps the number of a candidate to a uint8 image of shape (None, None, 3).
-            names: string Tensor of shape (candidates,). Path or name of each.
+            name_of: maps the number of a candidate to its path or name, a string.
+            candidates: int. How many there are.
             required: bool. Whether it is an error that none of the candidates decodes.
 
         Returns:
@@ -41,15 +42,16 @@ class BrokenImages:
         Raises:
             InvalidArgumentError: at iteration, for a broken image unless it may be skipped.
         """
-        count = names.shape[0]
-        attempts = tf.data.Dataset.range(count).map(lambda k: (k, decode_one(k))).ignore_errors()
+        numbers = tf.data.Dataset.range(candidates)
+        attempts = numbers.map(lambda k: (k, decode_one(k))).ignore_errors()
         nothing = tf.data.Dataset.from_tensors(
-            (tf.constant(count, tf.int64), tf.zeros((1, 1, 3), tf.uint8))
+            (tf.constant(candidates, tf.int64), tf.zeros((1, 1, 3), tf.uint8))
         )
         number, image = attempts.concatenate(nothing).take(1).get_single_element()
 
         def account() -> tf.Tensor:
-            arguments = [names[:number], required & (number == count)]
+            broken = tf.map_fn(name_of, tf.range(number), fn_output_signature=tf.string)
+            arguments = [broken, required & (number == candidates)]
             done = tf.numpy_function(self._account, arguments, tf.bool)
             with tf.control_dependencies([done]):
                 return tf.identity(number)

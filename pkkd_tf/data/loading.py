@@ -6,11 +6,14 @@ from pathlib import Path
 from typing import Any
 
 from pkkd_tf.data import augmentation as augmentations
+from pkkd_tf.data.array_records import ArrayRecordPhotos
 from pkkd_tf.data.class_folders import find_class_folders
 from pkkd_tf.data.dataset import ImageDataset
-from pkkd_tf.data.image_files import ImageFilesDataset
+from pkkd_tf.data.image_files import FilePhotos
 from pkkd_tf.data.in_memory import InMemoryDataset
-from pkkd_tf.data.readers import data_root, prepared_folder, read_cifar, read_digits
+from pkkd_tf.data.indexed import IndexedDataset
+from pkkd_tf.data.prepared import TFRECORD, open_prepared, prepared_folder
+from pkkd_tf.data.readers import data_root, read_cifar, read_digits
 from pkkd_tf.data.records import RecordsDataset
 
 NAMES = ("digits", "cifar10", "cifar100", "imagenet")
@@ -48,8 +51,10 @@ def load(
       the folder NAME/VERSION that tensorflow-datasets prepares; about 180 MB of memory. Standard
       augmentation: shift by up to 4 pixels over black, mirror.
     - "imagenet": `data_dir`/train/CLASS/*.jpg and `data_dir`/val/CLASS/*.jpg (.jpeg and .png too),
-      or tensorflow-datasets' imagenet2012/VERSION. Any class folders serve. Standard augmentation:
-      random resized crop, mirror; test: short side to 256/224 of the size, centre crop.
+      or tensorflow-datasets' imagenet2012/VERSION, as array_record files or TFRecord files (read in
+      blocks: no uniform permutation, and a later start reads what lies before it). Any class
+      folders serve. Standard augmentation: random resized crop, mirror; test: short side to 256/224
+      of the size, centre crop.
 
     Args:
         name: str. "digits", "cifar10", "cifar100" or "imagenet".
@@ -120,22 +125,32 @@ def _load_in_memory(data_dir: str | os.PathLike | None, common: dict[str, Any]) 
 
 
 def _load_imagenet(root: Path, num_classes: int | None, common: dict[str, Any]) -> ImageDataset:
-    prepared = prepared_folder(root, "imagenet2012")
     if (root / "train").is_dir():
-        train, test, class_names = find_class_folders(root, num_classes)
-        return ImageFilesDataset(train, test, class_names=class_names, **common)
-    if prepared is None:
+        train, test, common["class_names"] = find_class_folders(root, num_classes)
+        return IndexedDataset(FilePhotos(train), FilePhotos(test), **common)
+    folder = prepared_folder(root, "imagenet2012")
+    if folder is None:
         raise FileNotFoundError(_missing(root))
-    data = RecordsDataset(prepared, **common)
-    _check_record_classes(data, num_classes, prepared)
-    return data
+    return _load_prepared(folder, num_classes, common)
 
 
-def _check_record_classes(data: RecordsDataset, num_classes: int | None, folder: Path) -> None:
-    if num_classes not in (None, data.num_classes):
+def _load_prepared(folder: Path, num_classes: int | None, common: dict[str, Any]) -> ImageDataset:
+    builder, file_format = open_prepared(folder)
+    info = builder.info
+    common["class_names"] = tuple(info.features["label"].names)
+    _check_record_classes(len(common["class_names"]), num_classes, folder)
+    if file_format == TFRECORD:
+        return RecordsDataset(info, **common)
+    splits = (info.splits[name] for name in ("train", "validation"))
+    train, test = (ArrayRecordPhotos(split, info.features) for split in splits)
+    return IndexedDataset(train, test, **common)
+
+
+def _check_record_classes(found: int, num_classes: int | None, folder: Path) -> None:
+    if num_classes not in (None, found):
         raise ValueError(
             "num_classes must equal the number of classes of the data set. "
-            f"Received: num_classes={num_classes}, found {data.num_classes} in '{folder}'"
+            f"Received: num_classes={num_classes}, found {found} in '{folder}'"
         )
 
 
@@ -143,7 +158,8 @@ def _missing(root: Path) -> str:
     return (
         "imagenet must lie in data_dir as train/CLASS/*.jpg and val/CLASS/*.jpg or as a prepared "
         "tensorflow-datasets folder; with the two archives of image-net.org in "
-        f"{root}/downloads/manual get the latter by `tfds build imagenet2012 --data_dir={root}`. "
+        f"{root}/downloads/manual get the latter by `tfds build imagenet2012 --data_dir={root} "
+        "--file_format=array_record`. "
         f"Received: data_dir='{root}', looked for {root}/train, "
         f"{root}/imagenet2012/*/dataset_info.json"
     )

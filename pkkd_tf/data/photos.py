@@ -36,25 +36,32 @@ class PhotoDataset(ImageDataset):
         return len(self._broken)
 
     def _training_photo(
-        self, load: Callable, names: tf.Tensor, key: tf.Tensor, required: bool
+        self,
+        load: Callable,
+        name_of: Callable,
+        key: tf.Tensor,
+        candidates: int,
+        required: bool,
     ) -> tuple[tf.Tensor, tf.Tensor]:
-        """Decodes and augments the first sound image of `names`; returns its number, pixels.
+        """Decodes and augments the first sound one of a few images; returns its number, pixels.
 
-        `load` maps the number of a candidate to the bytes of its file.
+        `load` maps the number of a candidate to the bytes of its file, `name_of` to its name.
         """
         if not self._standard:
-            return self._test_photo(load, names, required)
+            return self._test_photo(load, name_of, candidates, required)
         window_key, mirror_key = fold(key, 1), fold(key, 2)
         number, image = self._broken.first_sound(
-            lambda k: decode_random_window(load(k), window_key), names, required
+            lambda k: decode_random_window(load(k), window_key), name_of, candidates, required
         )
         return number, resize_and_mirror(image, self._size, mirror_key)
 
     def _test_photo(
-        self, load: Callable, names: tf.Tensor, required: bool = False
+        self, load: Callable, name_of: Callable, candidates: int = 1, required: bool = False
     ) -> tuple[tf.Tensor, tf.Tensor]:
         """As `_training_photo`, resized and cropped in the middle."""
-        number, image = self._broken.first_sound(lambda k: decode(load(k)), names, required)
+        number, image = self._broken.first_sound(
+            lambda k: decode(load(k)), name_of, candidates, required
+        )
         return number, resize_and_center_crop(image, self._size)
 
     def _batched_training(self, examples: tf.data.Dataset, batch_size: int) -> tf.data.Dataset:

@@ -5,8 +5,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import tensorflow as tf
 
 from pkkd_tf.data import labels
+from pkkd_tf.data.array_records import ArrayRecords
+from pkkd_tf.data.prepared import TFRECORD, open_prepared, prepared_folder
 
 
 class Arrays(NamedTuple):
@@ -75,37 +78,6 @@ def data_root(data_dir: str | os.PathLike | None) -> Path:
     return Path(default if data_dir is None else data_dir).expanduser()
 
 
-def prepared_folder(root: Path, name: str) -> Path | None:
-    """The newest ROOT/NAME/VERSION that tensorflow-datasets has prepared, or None."""
-    found = [path.parent for path in root.glob(f"{name}/*/dataset_info.json")]
-    return max(found, key=_version, default=None)
-
-
-def open_prepared(folder: Path) -> Any:
-    """The builder of a folder NAME/VERSION; ValueError if damaged, or of another file format."""
-    import tensorflow_datasets as tfds
-
-    try:
-        builder = tfds.builder_from_directory(folder)
-    except Exception as error:  # of several libraries
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise ValueError(
-            "A prepared tensorflow-datasets folder must hold dataset_info.json and features.json "
-            f"as they were written. Received: {folder}, {reason}"
-        ) from error
-    file_format = builder.info.file_format
-    if file_format != tfds.core.FileFormat.TFRECORD:
-        raise ValueError(
-            "A prepared tensorflow-datasets folder must hold TFRecord files; prepare it with "
-            f"`--file_format=tfrecord`. Received: {folder}, file_format={file_format.value!r}"
-        )
-    return builder
-
-
-def _version(folder: Path) -> list[int]:
-    return [int(number) for number in folder.name.split(".") if number.isdigit()]
-
-
 def _missing(name: str, root: Path) -> str:
     return (
         f"{name} must lie in data_dir as .npy files or as a prepared tensorflow-datasets folder; "
@@ -160,13 +132,24 @@ def _checked(
 
 
 def _read_prepared(folder: Path) -> Arrays:
-    import tensorflow_datasets as tfds
-
-    builder = open_prepared(folder)
+    builder, file_format = open_prepared(folder)
     names = tuple(builder.info.features["label"].names)
 
     def read(split: str) -> tuple[np.ndarray, np.ndarray]:
-        whole = tfds.as_numpy(builder.as_dataset(split=split, batch_size=-1))
+        whole = _read_split(builder, split, file_format)
         return _checked(whole["image"], whole["label"], len(names), folder / split)
 
     return Arrays(*read("train"), *read("test"), names)
+
+
+def _read_split(builder: Any, split: str, file_format: str) -> dict[str, np.ndarray]:
+    import tensorflow_datasets as tfds
+
+    if file_format == TFRECORD:
+        return tfds.as_numpy(builder.as_dataset(split=split, batch_size=-1))
+    info = builder.info.splits[split]
+    records = ArrayRecords(info.filepaths, info.shard_lengths).read(np.arange(info.num_examples))
+    examples = tf.data.Dataset.from_tensor_slices(records).map(
+        builder.info.features.deserialize_example, num_parallel_calls=tf.data.AUTOTUNE
+    )
+    return tfds.as_numpy(examples.batch(len(records)).get_single_element())

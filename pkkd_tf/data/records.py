@@ -1,15 +1,14 @@
 """ImageNet as tensorflow-datasets prepares it: JPEGs in TFRecord files."""
 
 import os
-from pathlib import Path
 from typing import Any
 
 import tensorflow as tf
 
 from pkkd_tf.data.dataset import Shard, Span, check_limit
 from pkkd_tf.data.photos import PhotoDataset
+from pkkd_tf.data.prepared import parse_photo
 from pkkd_tf.data.randomness import augmentation_key, fixed_permutation, fold, order_key
-from pkkd_tf.data.readers import open_prepared
 
 SHUFFLE_BLOCK = 8192
 
@@ -24,26 +23,21 @@ class RecordsDataset(PhotoDataset):
     what comes before it. `limit_train` keeps the first records of a seeded order of the files.
 
     Args:
-        folder: Path. A prepared tensorflow-datasets folder NAME/VERSION.
+        info: of a data set that tensorflow-datasets has prepared as TFRecord files.
         limit_train: int or None.
         seed: int.
-        **kwargs: as for `PhotoDataset`, without `class_names` and `sizes`.
+        **kwargs: as for `PhotoDataset`, without `sizes`.
     """
 
-    def __init__(self, folder: Path, limit_train: int | None, seed: int, **kwargs: Any) -> None:
-        import tensorflow_datasets as tfds
-
-        info = open_prepared(folder).info
+    def __init__(self, info: Any, limit_train: int | None, seed: int, **kwargs: Any) -> None:
         train, test = info.splits["train"], info.splits["validation"]
         if limit_train is not None:
             check_limit(limit_train, train.num_examples)
         num_train = limit_train or train.num_examples
         self._features = info.features
-        self._skip_decoding = {"image": tfds.decode.SkipDecoding()}
         self._train, self._test = ([os.fspath(p) for p in s.filepaths] for s in (train, test))
         self._limit = limit_train
         super().__init__(
-            class_names=tuple(info.features["label"].names),
             sizes=(num_train, test.num_examples),
             seed=seed,
             **kwargs,
@@ -72,8 +66,10 @@ class RecordsDataset(PhotoDataset):
 
         def one(position: tf.Tensor, record: tf.Tensor) -> tuple[tf.Tensor, ...]:
             key = fold(augmentation_key(self.seed, epoch, position), reading)
-            contents, name, label = self._parse(record)
-            number, image = self._training_photo(lambda k: contents, name, key, required=False)
+            contents, name, label = parse_photo(self._features, record)
+            number, image = self._training_photo(
+                lambda k: contents, lambda k: name, key, candidates=1, required=False
+            )
             return number, image, label, key
 
         records = self._shuffled_records(fold(order_key(self.seed, epoch), reading))
@@ -103,17 +99,9 @@ class RecordsDataset(PhotoDataset):
         order = fixed_permutation(self.seed, len(self._train))
         return _interleaved(tf.constant([self._train[i] for i in order])).take(self.num_train)
 
-    def _parse(self, record: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-        example = self._features.deserialize_example(record, decoders=self._skip_decoding)
-        return (
-            example["image"],
-            example["file_name"][tf.newaxis],
-            tf.cast(example["label"], tf.int32),
-        )
-
     def _evaluation_example(self, record: tf.Tensor) -> tuple[tf.Tensor, ...]:
-        contents, name, label = self._parse(record)
-        number, image = self._test_photo(lambda k: contents, name)
+        contents, name, label = parse_photo(self._features, record)
+        number, image = self._test_photo(lambda k: contents, lambda k: name)
         return number, image, label
 
     def _test_batches(self, batch_size: int, shard: Shard) -> tf.data.Dataset:

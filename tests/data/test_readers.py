@@ -16,7 +16,7 @@ def random_images(count, seed=0):
     return np.random.default_rng(seed).integers(0, 256, (count, 32, 32, 3), dtype=np.uint8)
 
 
-def write_prepared(folder, name, version, names, count):
+def write_prepared(folder, name, version, names, count, file_format="tfrecord"):
     def examples(offset):
         for i in range(count):
             image = random_images(1, i + offset)[0]
@@ -33,12 +33,14 @@ def write_prepared(folder, name, version, names, count):
                 "label": tfds.features.ClassLabel(names=names),
             }
         ),
+        file_format=file_format,
     )
 
 
-def test_prepared_folder_is_read_whole_and_the_newest_version_wins(tmp_path):
+@pytest.mark.parametrize("file_format", ["tfrecord", "array_record"])
+def test_prepared_folder_is_read_whole_and_the_newest_version_wins(tmp_path, file_format):
     write_prepared(tmp_path, "cifar10", "3.0.2", CIFAR10, 11)
-    write_prepared(tmp_path, "cifar10", "3.0.10", CIFAR10, 12)
+    write_prepared(tmp_path, "cifar10", "3.0.10", CIFAR10, 12, file_format)
     data = pkkd_tf.data.load("cifar10", tmp_path, augmentation="none")
     assert (data.num_train, data.num_test, data.class_names) == (12, 12, CIFAR10)
     (images, labels), *_ = data.test(12)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import tensorflow as tf
-from test_records import broken_folder, folder  # noqa: F401
+from test_records import FORMATS, folders  # noqa: F401
 
 import pkkd_tf.data
 
@@ -12,11 +12,16 @@ def collect(batches):
     return [(images.numpy(), labels.numpy()) for images, labels in batches]
 
 
-def load(kind, folder, tmp_path):  # noqa: F811
+KINDS = ("digits", "files", *FORMATS)
+
+
+def load(kind, folders, tmp_path):  # noqa: F811
     if kind == "digits":
         return pkkd_tf.data.load("digits", seed=3, limit_train=22)
-    if kind == "records":
-        return pkkd_tf.data.load("imagenet", folder, image_size=32, seed=3, limit_train=22)
+    if kind in FORMATS:
+        return pkkd_tf.data.load(
+            "imagenet", folders[kind][0], image_size=32, seed=3, limit_train=22
+        )
     for split, count in (("train", 22), ("val", 5)):
         for i in range(count):
             path = tmp_path / split / f"n0{i % 2}" / f"{i}.png"
@@ -26,9 +31,9 @@ def load(kind, folder, tmp_path):  # noqa: F811
     return pkkd_tf.data.load("imagenet", tmp_path, image_size=32, seed=3)
 
 
-@pytest.mark.parametrize("kind", ["digits", "files", "records"])
-def test_parts_of_batches_make_up_the_batches(kind, folder, tmp_path):  # noqa: F811
-    data = load(kind, folder, tmp_path)  # 22 images: 2 batches of 8 and a rest of 6
+@pytest.mark.parametrize("kind", KINDS)
+def test_parts_of_batches_make_up_the_batches(kind, folders, tmp_path):  # noqa: F811
+    data = load(kind, folders, tmp_path)  # 22 images: 2 batches of 8 and a rest of 6
     whole = collect(data.train(8, epochs=2, start_step=1))
     parts = [collect(data.train(8, 2, 0, 1, shard=(i, 4))) for i in range(4)]
     assert len(whole) == 3 and all(len(part) == 3 for part in parts)
@@ -38,9 +43,9 @@ def test_parts_of_batches_make_up_the_batches(kind, folder, tmp_path):  # noqa: 
             np.testing.assert_array_equal(joined, batch[column])
 
 
-@pytest.mark.parametrize("kind", ["digits", "files", "records"])
-def test_parts_of_the_test_set_hold_every_image_once(kind, folder, tmp_path):  # noqa: F811
-    data = load(kind, folder, tmp_path)
+@pytest.mark.parametrize("kind", KINDS)
+def test_parts_of_the_test_set_hold_every_image_once(kind, folders, tmp_path):  # noqa: F811
+    data = load(kind, folders, tmp_path)
     images, labels = (np.concatenate(c) for c in zip(*collect(data.test(4))))
     for i in range(3):
         part = [np.concatenate(c) for c in zip(*collect(data.test(4, shard=(i, 3))))]
@@ -48,8 +53,10 @@ def test_parts_of_the_test_set_hold_every_image_once(kind, folder, tmp_path):  #
         np.testing.assert_array_equal(part[1], labels[i::3])
 
 
-def test_parts_are_full_where_broken_images_are_left_out(broken_folder):  # noqa: F811
-    data = pkkd_tf.data.load("imagenet", broken_folder, image_size=32, skip_broken_images=True)
+@pytest.mark.parametrize("kind", FORMATS)
+def test_parts_are_full_where_broken_images_are_left_out(kind, folders):  # noqa: F811
+    folder = folders[kind][1]
+    data = pkkd_tf.data.load("imagenet", folder, image_size=32, skip_broken_images=True)
     parts = [collect(data.train(8, 2, shard=(i, 2))) for i in range(2)]
     assert [[len(labels) for _, labels in part] for part in parts] == [[4] * 6] * 2
 

@@ -81,11 +81,11 @@ def test_thousands_of_files(tmp_path):
     np.testing.assert_array_equal(np.bincount(train.labels), [2000] * 3)
 
 
-def write_records(folder, file_format="tfrecord"):
+def write_records(folder, file_format="tfrecord", count=10):
     """Ten examples as tensorflow-datasets prepares ImageNet; returns the training file."""
 
     def examples(split):
-        for i in range(10):
+        for i in range(count):
             image = folder / f"{split} {i}.jpg"
             image.write_bytes(jpeg(20 * i))
             yield i, {"file_name": image.name, "image": str(image), "label": i % 2}
@@ -136,9 +136,49 @@ def test_a_damaged_description_of_records_is_a_sentence(tmp_path, capsys, name):
 
 
 def test_another_file_format_is_named(tmp_path):
-    write_records(tmp_path, "array_record")
-    with pytest.raises(ValueError, match="must hold TFRecord files.*file_format='array_record'"):
+    write_records(tmp_path, "parquet")
+    match = "must hold TFRecord or array_record files.*file_format='parquet'"
+    with pytest.raises(ValueError, match=match):
         train(tmp_path)
+
+
+def flipped(contents, place):
+    return contents[:place] + bytes([contents[place] ^ 1]) + contents[place + 1 :]
+
+
+ARRAY_RECORD_DAMAGE = {
+    "corrupted": lambda contents: flipped(contents, contents.index(b"\xff\xd8\xff") + 300),
+    "torn": lambda contents: contents[: len(contents) // 2],
+    "end missing": lambda contents: contents[:-3],
+    "empty": lambda contents: b"",
+    "text": lambda contents: b"no records " * 10000,
+    "gone": None,
+}
+
+
+@pytest.mark.parametrize("skip", [False, True])
+@pytest.mark.parametrize("kind", ARRAY_RECORD_DAMAGE)
+def test_a_damaged_array_record_file_ends_a_run_with_its_name(tmp_path, capfd, kind, skip):
+    file = write_records(tmp_path, "array_record")
+    damage = ARRAY_RECORD_DAMAGE[kind]
+    file.write_bytes(damage(file.read_bytes())) if damage else file.unlink()
+    capfd.readouterr()
+    assert errors.exit_code(lambda: train(tmp_path, skip_broken_images=skip)) == errors.EXIT_ERROR
+    text = capfd.readouterr().err
+    assert text.startswith("error: Every array_record file must be as it was written;")
+    assert f"Received: {file}, " in text and text.count("\n") == 1
+
+
+def test_an_array_record_file_of_another_length_is_named(tmp_path):
+    one, other = tmp_path / "one", tmp_path / "other"
+    for folder, count in ((one, 10), (other, 9)):
+        folder.mkdir()
+        file = write_records(folder, "array_record", count)
+    target = next((one / "imagenet2012").glob("*/*-train.array_record*"))
+    target.write_bytes(file.read_bytes())
+    with pytest.raises(tf.errors.InvalidArgumentError) as caught:
+        train(one)
+    assert f"Received: {target}, 9 records instead of 10" in str(caught.value)
 
 
 ARRAYS = {
