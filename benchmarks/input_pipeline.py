@@ -4,12 +4,12 @@
     python -m benchmarks.input_pipeline                     photos of 500x375 pixels of its own
 
 Batches of `pkkd_tf.data` for training, from class folders of JPEGs, from the same images as
-tensorflow-datasets stores them (TFRecord) and from arrays in memory (CIFAR), with the standard
-augmentation and with RandAugment. Time is processor time of all threads, so a busy machine changes
-little; the files are in the page cache, so a disk's or network's limit is not in it. The photos
-made without --data_dir are crops of the two that scikit-learn brings along, of ImageNet's usual
-size: 500x375, about 100 KB. Hosts are those that one accelerator needs which trains
---images_per_second, with --cores each.
+tensorflow-datasets stores them (array_record, TFRecord) and from arrays in memory (CIFAR), with
+the standard augmentation and with RandAugment. Time is processor time of all threads, so a busy
+machine changes little; the files are in the page cache, so a disk's or network's limit is not in
+it. The photos made without --data_dir are crops of the two that scikit-learn brings along, of
+ImageNet's usual size: 500x375, about 100 KB. Hosts are those that one accelerator needs which
+trains --images_per_second, with --cores each.
 
 Writes `cpu.json` and `cpu.md` (the table it prints) into the output folder.
 """
@@ -52,7 +52,7 @@ def write_photos(folder: pathlib.Path, count: int = PHOTOS) -> None:
             path.write_bytes(tf.io.encode_jpeg(crop, quality=97).numpy())
 
 
-def write_records(folder: pathlib.Path, source: pathlib.Path, count: int) -> None:
+def write_records(folder: pathlib.Path, source: pathlib.Path, count: int, file_format: str) -> None:
     """Up to `count` training images of class folders as tensorflow-datasets' imagenet2012."""
     train, val, names = find_class_folders(source, None)
     draw = np.random.default_rng(0).permutation(len(train.paths))[:count]
@@ -73,6 +73,7 @@ def write_records(folder: pathlib.Path, source: pathlib.Path, count: int) -> Non
         data_dir=folder,
         split_datasets={"train": examples(train, draw), "validation": examples(val, range(2))},
         features=tfds.features.FeaturesDict(features),
+        file_format=file_format,
         disable_shuffling=True,
     )
 
@@ -120,20 +121,28 @@ def table(record: dict[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def measure_all(
-    folders: pathlib.Path, scratch: pathlib.Path, arguments: argparse.Namespace
-) -> list[dict[str, Any]]:
+def prepare(
+    scratch: pathlib.Path, arguments: argparse.Namespace
+) -> tuple[dict[str, tuple[str, pathlib.Path, dict[str, int]]], float]:
+    """Writes the photos in every form; name, folder and options of each for `load`; KB a JPEG."""
+    folders, size = arguments.data_dir, {"image_size": arguments.image_size}
+    if folders is None:
+        folders = scratch / "photos"
+        write_photos(folders)
+    forms = {"class folders, JPEG": ("imagenet", folders, size)}
+    for file_format, label in (("array_record", "array_record"), ("tfrecord", "TFRecord")):
+        folder = scratch / file_format
+        folder.mkdir()
+        write_records(folder, folders, arguments.images, file_format)
+        forms[f"{label}, JPEG"] = ("imagenet", folder, size)
+    sizes = [os.path.getsize(p) for p in find_class_folders(folders, None)[0].paths[:2000]]
+    return forms, float(np.mean(sizes)) / 1e3
+
+
+def measure_all(forms: dict[str, Any], arguments: argparse.Namespace) -> list[dict[str, Any]]:
     """A row for every source and augmentation."""
-    write_records(scratch, folders, arguments.images)
-    write_arrays(scratch)
-    size = {"image_size": arguments.image_size}
-    sources = {
-        "class folders, JPEG": ("imagenet", folders, size),
-        "TFRecord, JPEG": ("imagenet", scratch, size),
-        "CIFAR, in memory": ("cifar10", scratch, {}),
-    }
     rows = []
-    for source, (name, folder, options) in sources.items():
+    for source, (name, folder, options) in forms.items():
         for label, augmentation in AUGMENTATIONS.items():
             data = pkkd_tf.data.load(name, folder, augmentation=augmentation, **options)
             measured = rate(data, min(arguments.batch, data.num_train), arguments.seconds)
@@ -146,7 +155,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data_dir", type=pathlib.Path, help="train/CLASS/*.jpg, val/CLASS/*.jpg")
     parser.add_argument("--image_size", type=int, default=224, help="pixels of a training image")
-    parser.add_argument("--images", type=int, default=2000, help="at most, of the TFRecord file")
+    parser.add_argument("--images", type=int, default=2000, help="at most, of the record files")
     parser.add_argument("--batch", type=int, default=64, help="images a batch")
     parser.add_argument("--seconds", type=float, default=20.0, help="of processor time a row")
     parser.add_argument("--images_per_second", type=float, default=1000.0, help="asked for")
@@ -154,16 +163,14 @@ def main() -> None:
     parser.add_argument("--output", type=pathlib.Path, default=pathlib.Path("input_pipeline"))
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
-        own, scratch = pathlib.Path(name, "photos"), pathlib.Path(name, "scratch")
-        scratch.mkdir()
-        if arguments.data_dir is None:
-            write_photos(own)
-        folders = arguments.data_dir or own
-        sizes = [os.path.getsize(p) for p in find_class_folders(folders, None)[0].paths[:2000]]
-        rows = measure_all(folders, scratch, arguments)
+        scratch = pathlib.Path(name)
+        forms, kilobytes = prepare(scratch, arguments)
+        write_arrays(scratch)
+        forms["CIFAR, in memory"] = ("cifar10", scratch, {})
+        rows = measure_all(forms, arguments)
     record = {
         "machine": measure.machine(os.cpu_count()),
-        "kilobytes": float(np.mean(sizes)) / 1e3,
+        "kilobytes": kilobytes,
         **{key: getattr(arguments, key) for key in ("batch", "images_per_second", "cores")},
         "rows": rows,
     }

@@ -30,7 +30,7 @@ def test_command_measures_every_source(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr("sys.argv", command)
     input_pipeline.main()
     record = json.loads((tmp_path / "cpu.json").read_text())
-    assert len({(row["source"], row["augmentation"]) for row in record["rows"]}) == 6
+    assert len({(row["source"], row["augmentation"]) for row in record["rows"]}) == 8
     assert all(row["a_core"] > 0 and row["images"] % 4 == 0 for row in record["rows"])
     assert 40 < record["kilobytes"] < 200
     assert (tmp_path / "cpu.md").read_text() in capsys.readouterr().out
