@@ -14,6 +14,7 @@ from pkkd_tf.distillation.arguments import (
 )
 from pkkd_tf.distillation.distance import distance_of
 from pkkd_tf.distillation.features import FeatureLoss, FeatureMatching
+from pkkd_tf.distillation.fused_norm import fused
 from pkkd_tf.distillation.matching import (
     adder_layers,
     check_functional,
@@ -235,7 +236,8 @@ class PKKD(TrainedModel, StoredModel):
 def _extractor(model: keras.Model, names: list[str], response: Any) -> keras.Model:
     """A model to the logits and the named layers' responses, sharing the network's layers."""
     images, calls, logits = pass_through(model)
-    return keras.Model(images, {"logits": logits, **{n: response(*calls[n]) for n in names}})
+    responses = {name: response(*calls[name]) for name in names}
+    return fused(keras.Model(images, {"logits": logits, **responses}))
 
 
 def _copy(optimizer: Any) -> Any:

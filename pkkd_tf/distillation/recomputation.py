@@ -7,6 +7,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from pkkd_tf.distillation.fused_norm import fused
 from pkkd_tf.distillation.matching import pass_through
 
 BLOCK = re.compile(r"(stage\d+_block\d+)_")
@@ -57,7 +58,8 @@ class RecomputedNetwork:
         for block, start, end in zip([*last, None], cuts, cuts[1:]):
             own = [name for name in names if name.startswith(f"{block}_")]
             extra = {name: response(*calls[name]) for name in own}
-            self._parts.append((keras.Model(start, {"end": end, **extra}), block is not None))
+            part = fused(keras.Model(start, {"end": end, **extra}))
+            self._parts.append((part, block is not None))
 
     def __call__(self, images: Any, training: bool | None = None) -> dict[str, Any]:
         """Logits as `"logits"` and the wanted responses by name."""
