@@ -6,6 +6,7 @@ import time
 from typing import Any
 
 import keras
+import tensorflow as tf
 
 from experiments.checkpoints import Checkpoints, Position
 from experiments.errors import RunError, Terminated
@@ -121,6 +122,8 @@ class History(keras.callbacks.Callback):
 class StopOnNaN(keras.callbacks.Callback):
     """Ends the run with a clear error as soon as a loss is not finite; nothing is saved then.
 
+    At the end of an epoch the weights are looked at too: normalization can hide infinite ones.
+
     Args:
         on_nan: `"stop"`, or `"skip"` where such steps are left out: then it ends after
             `PATIENCE` of them in a row, from which no later step recovers.
@@ -143,18 +146,26 @@ class StopOnNaN(keras.callbacks.Callback):
             )
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
-        """Looks at the test's losses, before the state is saved."""
+        """Looks at the test's losses and all weights, before the state is saved."""
         self._check(logs)
+        sums = {v.path: _sum_of_sizes(v) for v in self.model.weights}
+        self._check({f"sum of |{path}|": value for path, value in sums.items()})
 
-    def _check(self, logs: Any) -> None:
-        bad = {k: float(v) for k, v in (logs or {}).items() if not math.isfinite(float(v))}
+    def _check(self, values: Any) -> None:
+        bad = {k: float(v) for k, v in (values or {}).items() if not math.isfinite(float(v))}
         if bad:
             values = ", ".join(f"{name}={value}" for name, value in bad.items())
             step = _steps_done(self.model)
             raise RunError(
-                "Losses must stay finite; lower --learning_rate or --beta and --resume from the "
+                "Losses must stay finite, and weights; lower --learning_rate or --beta and --resume from the "
                 f"last checkpoint. Received: {values} at step {step}"
             )
+
+
+def _sum_of_sizes(variable: keras.Variable) -> float:
+    """Of this worker's own copies, read without waiting for the other workers."""
+    copies = tf.distribute.get_strategy().experimental_local_results(variable.value)
+    return sum(float(tf.norm(tf.cast(copy, tf.float32), 1)) for copy in copies)
 
 
 def _steps_done(model: Any) -> int:

@@ -39,7 +39,11 @@ NEEDS = (
     Need(FEATURES, "--method=pkkd", lambda o: o["method"] == "pkkd"),
     Need(("alpha", "temperature"), "--method=pkkd or kd", lambda o: o["method"] in ("pkkd", "kd")),
     Need(("eta", "input_gradient"), "an adder network", lambda o: o["method"] != "cnn"),
-    Need(("compare_plain",), "another --method than plain", lambda o: o["method"] != "plain"),
+    Need(
+        ("compare_plain",),
+        "another --method than plain",
+        lambda o: o["method"] != "plain" or not o["compare_plain"],
+    ),
     Need(("feature_share",), "no --beta", lambda o: o["beta"] is None),
     Need(("teacher_sign",), "--kernel=exponential", lambda o: o["kernel"] == "exponential"),
 )

@@ -63,13 +63,30 @@ class FusedBatchNorm(keras.layers.Layer):
         moving.assign(tf.convert_to_tensor(moving) * momentum + value * (1.0 - momentum))
 
 
+class SharedLayer(keras.layers.Layer):
+    """Calls a layer without becoming a part of what Keras knows of it, its inputs and outputs.
+
+    Args:
+        layer: any Keras layer.
+    """
+
+    def __init__(self, layer: keras.layers.Layer):
+        super().__init__(name=layer.name, dtype=layer.dtype_policy)
+        self.layer = layer
+        self.built = True
+
+    def call(self, *args: Any, **kwargs: Any) -> Any:
+        """Returns what the layer does."""
+        return self.layer(*args, **kwargs)
+
+
 def fused(model: keras.Model) -> keras.Model:
     """The functional `model`, its layers shared, its batch normalization fused where it can be."""
 
-    def layer_or_fused(layer: Any) -> Any:
-        return FusedBatchNorm(layer) if can_be_fused(layer) else layer
+    def shared(layer: Any) -> keras.layers.Layer:
+        return FusedBatchNorm(layer) if can_be_fused(layer) else SharedLayer(layer)
 
-    return keras.models.clone_model(model, clone_function=layer_or_fused)
+    return keras.models.clone_model(model, clone_function=shared)
 
 
 def can_be_fused(layer: Any) -> bool:

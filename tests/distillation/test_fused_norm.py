@@ -107,6 +107,15 @@ def test_every_normalization_of_the_networks_is_fused_with_its_own_variables():
     assert sum(isinstance(x, FusedBatchNorm) for x in inside) == len(found)
 
 
+def test_the_network_itself_is_left_alone():
+    student = network("adder")
+    model = pkkd(student, network("convolution"))
+    model.compile(AdderSGD(0.05))
+    fit(model, 1)
+    for layer in student.layers:
+        assert len(layer._inbound_nodes) == 1, layer.name  # else `layer.output` would be ambiguous
+
+
 def test_a_network_trains_as_with_the_stock_layers(monkeypatch):
     def trained_weights():
         model = pkkd(method="kd")
