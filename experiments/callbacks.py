@@ -157,8 +157,8 @@ class StopOnNaN(keras.callbacks.Callback):
             values = ", ".join(f"{name}={value}" for name, value in bad.items())
             step = _steps_done(self.model)
             raise RunError(
-                "Losses must stay finite, and weights; lower --learning_rate or --beta and --resume from the "
-                f"last checkpoint. Received: {values} at step {step}"
+                "Losses must stay finite, and weights; lower --learning_rate or --beta and "
+                f"--resume from the last checkpoint. Received: {values} at step {step}"
             )
 
 
