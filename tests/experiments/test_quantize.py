@@ -30,6 +30,7 @@ def network(tmp_path_factory):
     return path
 
 
+@pytest.mark.slow
 def test_network_of_three_bits(network, tmp_path):
     """Accuracy falls, comes back, and the file holds what was measured."""
     output = tmp_path / "quantized"

@@ -8,6 +8,7 @@ import sys
 
 import keras
 import numpy as np
+import pytest
 
 import pkkd_tf
 from export.tflite.interpreters import Network
@@ -34,6 +35,7 @@ def test_program_says_what_it_needs():
 
 if importlib.util.find_spec("tensorflow_model_optimization"):
 
+    @pytest.mark.slow
     def test_network_is_trained_and_converted(tmp_path):
         """All steps on digits: the file holds 8-bit numbers and is as good as what was trained."""
         data = pkkd_tf.data.load("digits")
