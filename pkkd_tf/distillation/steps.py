@@ -67,7 +67,9 @@ class SkippedSteps(keras.metrics.Metric):
     def __init__(self, name: str):
         super().__init__(name=name)
         self.count = self.add_variable((), "zeros", aggregation="mean", name="count")
-        self.in_a_row = self.add_variable((), "zeros", aggregation="mean", name="in_a_row")
+        self.in_a_row = self.add_variable(
+            (), "zeros", aggregation="only_first_replica", name="in_a_row"
+        )
 
     def update_state(self, skipped: Any) -> None:
         """Adds one step, as 1 (left out) or 0."""
