@@ -114,9 +114,9 @@ def _bodies(operation: Any, graph: Any) -> list[Any]:
     names += [f.name for a in attributes for f in a.list.func]
     if not names:
         return []
-    library = {f.signature.name: f for f in graph.as_graph_def().library.function}
+    found = [graph._get_function(name).cached_definition for name in names]
     with graph.as_default():
-        return [function_def_to_graph(library[n], include_library_functions=True) for n in names]
+        return [function_def_to_graph(f, include_library_functions=True) for f in found]
 
 
 @functools.cache

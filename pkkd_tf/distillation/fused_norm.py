@@ -86,8 +86,6 @@ def fused(model: keras.Model) -> keras.Model:
     def shared(layer: Any) -> keras.layers.Layer:
         return FusedBatchNorm(layer) if can_be_fused(layer) else SharedLayer(layer)
 
-    if isinstance(tf.distribute.get_strategy(), tf.distribute.MultiWorkerMirroredStrategy):
-        return model  # several workers were seen to sum their tensors in different orders
     return keras.models.clone_model(model, clone_function=shared)
 
 
