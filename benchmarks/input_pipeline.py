@@ -15,7 +15,6 @@ Writes `cpu.json` and `cpu.md` (the table it prints) into the output folder.
 """
 
 import argparse
-import json
 import math
 import os
 import pathlib
@@ -30,7 +29,7 @@ import tensorflow as tf
 import tensorflow_datasets as tfds
 
 import pkkd_tf.data
-from benchmarks import measure
+from benchmarks import measure, report
 from pkkd_tf.data.class_folders import find_class_folders
 
 PHOTOS, CLASSES, HEIGHT, WIDTH = 256, 2, 375, 500
@@ -181,10 +180,7 @@ def main() -> None:
         **{key: getattr(arguments, key) for key in ("batch", "images_per_second", "cores")},
         "rows": rows,
     }
-    arguments.output.mkdir(parents=True, exist_ok=True)
-    (arguments.output / "cpu.json").write_text(json.dumps(record, indent=1) + "\n")
-    (arguments.output / "cpu.md").write_text(table(record))
-    print(table(record))
+    report.write_record(arguments.output, "cpu", record, table(record))
 
 
 if __name__ == "__main__":

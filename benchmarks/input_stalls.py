@@ -16,7 +16,6 @@ Writes `stalls.json` and `stalls.md` (the table it prints) into the output folde
 """
 
 import argparse
-import json
 import os
 import pathlib
 import tempfile
@@ -30,7 +29,7 @@ import numpy as np
 import tensorflow as tf
 
 import pkkd_tf
-from benchmarks import input_pipeline, measure
+from benchmarks import input_pipeline, measure, report
 
 SOURCES = ("class folders, JPEG", "array_record, JPEG", "TFRecord, JPEG")
 
@@ -153,10 +152,7 @@ def main() -> None:
     shown = {key: getattr(arguments, key) for key in ("batch", "image_size", "steps", "warmup")}
     machine = measure.machine(os.cpu_count())
     record = {"machine": machine, "kilobytes": kilobytes, **shown, "rows": rows}
-    arguments.output.mkdir(parents=True, exist_ok=True)
-    (arguments.output / "stalls.json").write_text(json.dumps(record, indent=1) + "\n")
-    (arguments.output / "stalls.md").write_text(table(record))
-    print(table(record))
+    report.write_record(arguments.output, "stalls", record, table(record))
 
 
 if __name__ == "__main__":

@@ -15,7 +15,6 @@ Writes `cpu.json` and `cpu.md` (the table it prints) into the output folder.
 import argparse
 import dataclasses
 import importlib.metadata
-import json
 import os
 import pathlib
 import time
@@ -29,7 +28,7 @@ import numpy as np
 import tensorflow as tf
 
 import pkkd_tf
-from benchmarks import layers, measure
+from benchmarks import layers, measure, report
 from benchmarks.shapes import Layer
 from custom_ops import build_delegate
 from export.tflite import Network, convert
@@ -197,11 +196,7 @@ def main() -> None:
     machine = measure.machine(1) | {"kernels": compiled.instruction_set()}
     machine["litert"] = _litert_version()
     record = {"machine": machine, "batch": arguments.batch, "rows": rows}
-    arguments.output.mkdir(parents=True, exist_ok=True)
-    (arguments.output / "cpu.json").write_text(json.dumps(record, indent=1))
-    text = table(machine, arguments.batch, rows)
-    (arguments.output / "cpu.md").write_text(text)
-    print(text)
+    report.write_record(arguments.output, "cpu", record, table(machine, arguments.batch, rows))
 
 
 if __name__ == "__main__":

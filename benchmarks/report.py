@@ -12,6 +12,14 @@ import matplotlib.pyplot as plt
 COLORS = {"compiled adder": "#c1440e", "reference adder": "#9aa0a6", "convolution": "#2b6cb0"}
 
 
+def write_record(folder: pathlib.Path, name: str, record: dict, text: str) -> None:
+    """Writes `name`.json and, as it prints, `name`.md into `folder`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / f"{name}.json").write_text(json.dumps(record, indent=1) + "\n")
+    (folder / f"{name}.md").write_text(text)
+    print(text)
+
+
 def write(
     folder: pathlib.Path,
     name: str,
@@ -21,12 +29,9 @@ def write(
     passes: Sequence[str],
 ) -> None:
     """Writes `name`.json, .md and .png into `folder` and prints the table."""
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / f"{name}.json").write_text(json.dumps({"machine": machine, "rows": rows}, indent=1))
     text = table(machine, rows, implementations)
-    (folder / f"{name}.md").write_text(text)
+    write_record(folder, name, {"machine": machine, "rows": rows}, text)
     picture(machine, rows, implementations, passes).savefig(folder / f"{name}.png", dpi=130)
-    print(text)
 
 
 def table(machine: dict, rows: list[dict], implementations: Sequence[str]) -> str:

@@ -11,7 +11,6 @@ tables it prints).
 """
 
 import argparse
-import json
 import os
 import pathlib
 import statistics
@@ -24,7 +23,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import tensorflow as tf
 
 import pkkd_tf
-from benchmarks import gpu_placement, measure, step_parts, xplane
+from benchmarks import gpu_placement, measure, report, step_parts, xplane
 from benchmarks.input_pipeline import write_arrays
 from pkkd_tf.ops import compiled
 
@@ -123,11 +122,8 @@ def main() -> None:
     words = " ".join(f"--{k} {v}" for k, v in settings.items())
     command = f"python -m benchmarks.step_profile {words}"
     record = {"machine": machine, "command": command, **settings, "profiles": profiles}
-    arguments.output.mkdir(parents=True, exist_ok=True)
-    file = arguments.output / ("gpu" if tf.config.list_logical_devices("GPU") else "cpu")
-    file.with_suffix(".json").write_text(json.dumps(record, indent=1) + "\n")
-    file.with_suffix(".md").write_text(step_parts.markdown(record))
-    print(step_parts.markdown(record))
+    name = "gpu" if tf.config.list_logical_devices("GPU") else "cpu"
+    report.write_record(arguments.output, name, record, step_parts.markdown(record))
 
 
 if __name__ == "__main__":

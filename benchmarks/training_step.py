@@ -1,6 +1,7 @@
-"""Time of a whole training step of ResNet-20, adders beside convolutions, on the processor.
+"""Time and memory of a whole training step, adders beside convolutions, on the processor.
 
     python -m benchmarks.training_step --batch 128 --output results/training_step
+    python -m benchmarks.training_step --model resnet50 --batch 4 --skip_reference --output DIR
 
 Plain student by the compiled operations and by stock TensorFlow operations, its convolutional twin
 trained in the same way, and the whole PKKD step (teacher and student, without the measurements of
@@ -11,7 +12,6 @@ it prints) into the output folder.
 """
 
 import argparse
-import json
 import multiprocessing
 import os
 import pathlib
@@ -25,7 +25,7 @@ import tensorflow as tf
 
 import pkkd_tf
 from benchmarks import measure
-from benchmarks.report import describe
+from benchmarks.report import describe, write_record
 from pkkd_tf.ops import compiled
 
 TWIN = "convolutional twin"
@@ -35,36 +35,33 @@ STEPS = {  # method, kind of the student, path, whether activations are computed
     "plain adder student, compiled, recomputed": ("plain", "adder", "compiled", True),
     "plain adder student, reference": ("plain", "adder", "reference", False),
     "PKKD, compiled": ("pkkd", "adder", "compiled", False),
+    "PKKD, compiled, recomputed": ("pkkd", "adder", "compiled", True),
 }
 REPETITIONS = 2
 
 
-def steps(batch: int) -> dict[str, Callable[[], tf.Tensor]]:
-    """A training step of each kind, as a function without arguments."""
-    return {name: _step(batch, *kind) for name, kind in STEPS.items()}
-
-
-def peaks(batch: int) -> dict[str, list[int]]:
+def peaks(network: str, batch: int, names: list[str]) -> dict[str, list[int]]:
     """Bytes a first step of each kind takes at its peak."""
-    measured: dict[str, list[int]] = {name: [] for name in STEPS}
+    measured: dict[str, list[int]] = {name: [] for name in names}
     for _ in range(REPETITIONS):
         for name, values in measured.items():
             with multiprocessing.get_context("spawn").Pool(1) as pool:
-                values.append(pool.apply(_peak, (batch, STEPS[name])))
+                values.append(pool.apply(_peak, (network, batch, name)))
     return measured
 
 
-def _peak(batch: int, kind: tuple[str, str, str, bool]) -> int:
-    return measure.growth(_step(batch, *kind))
+def _peak(network: str, batch: int, name: str) -> int:
+    return measure.growth(step(network, batch, *STEPS[name]))
 
 
-def _step(
-    batch: int, method: str, kind: str, path: str, recompute: bool
+def step(
+    network: str, batch: int, method: str, kind: str, path: str, recompute: bool
 ) -> Callable[[], tf.Tensor]:
-    images = tf.random.normal([batch, 32, 32, 3])
-    data = images, tf.random.uniform([batch], maxval=10, dtype=tf.int32)
-    student = pkkd_tf.models.build("resnet20", kind)
-    teacher = pkkd_tf.models.build("resnet20", "convolution") if method == "pkkd" else None
+    """A training step, as a function without arguments."""
+    student = pkkd_tf.models.build(network, kind)
+    teacher = pkkd_tf.models.build(network, "convolution") if method == "pkkd" else None
+    images = tf.random.normal([batch, *student.input_shape[1:]])
+    data = images, tf.random.uniform([batch], maxval=student.output_shape[-1], dtype=tf.int32)
     ends = pkkd_tf.models.block_ends(student) if teacher is not None else None
     model = pkkd_tf.PKKD(student, teacher, method, beta=0.01, matched_layers=ends, monitor_every=0)
     model.compile(pkkd_tf.optimizers.AdderSGD(0.1, weight_decay=5e-4), recompute=recompute)
@@ -78,10 +75,11 @@ def table(
     machine: dict[str, Any],
     seconds: dict[str, float],
     peaks: dict[str, list[int]],
+    network: str,
     batch: int,
 ) -> str:
     """Markdown: milliseconds a step, images a second, MiB, ratios to the twin."""
-    lines = [describe(machine), "", f"ResNet-20, batch {batch}.", ""]
+    lines = [describe(machine), "", f"{network}, batch {batch}.", ""]
     lines += ["| training step | ms | images/s | ratio | peak MiB | ratio |"]
     lines += ["|---|---|---|---|---|---|"]
     for name, value in seconds.items():
@@ -97,19 +95,21 @@ def table(
 def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--model", choices=sorted(pkkd_tf.models.MODELS), default="resnet20")
     parser.add_argument("--batch", type=int, default=128, help="images a step")
+    parser.add_argument("--skip_reference", action="store_true", help="no stock operations")
     parser.add_argument("--output", type=pathlib.Path, default=pathlib.Path("training_step"))
     arguments = parser.parse_args()
-    memory = peaks(arguments.batch)
-    measured = measure.fastest(steps(arguments.batch), time.perf_counter)
+    network, batch = arguments.model, arguments.batch
+    names = [n for n, k in STEPS.items() if k[2] != "reference" or not arguments.skip_reference]
+    memory = peaks(network, batch, names)
+    functions = {name: step(network, batch, *STEPS[name]) for name in names}
+    measured = measure.fastest(functions, time.perf_counter)
     machine = measure.machine(os.cpu_count()) | {"kernels": compiled.instruction_set()}
     machine["clock"] = "wall time"
-    arguments.output.mkdir(parents=True, exist_ok=True)
-    record = {"machine": machine, "batch": arguments.batch, **measured, "bytes": memory}
-    (arguments.output / "cpu.json").write_text(json.dumps(record, indent=1))
-    text = table(machine, measured["seconds"], memory, arguments.batch)
-    (arguments.output / "cpu.md").write_text(text)
-    print(text)
+    record = {"machine": machine, "model": network, "batch": batch, **measured, "bytes": memory}
+    text = table(machine, measured["seconds"], memory, network, batch)
+    write_record(arguments.output, "cpu", record, text)
 
 
 if __name__ == "__main__":

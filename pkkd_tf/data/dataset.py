@@ -7,7 +7,7 @@ import numpy as np
 import tensorflow as tf
 
 from pkkd_tf.data.augmentation import BatchAugmentation, normalize
-from pkkd_tf.data.randomness import fixed_permutation, fold
+from pkkd_tf.data.randomness import epoch_batches, fixed_permutation, fold
 
 
 class Shard(NamedTuple):
@@ -168,6 +168,11 @@ class ImageDataset(ABC):
         _check_span(span)
         _check_shard(span.shard, batch_size)
         return span
+
+    def places(self, span: Span) -> tf.data.Dataset:
+        """(epoch, step, rows) of every whole batch of a span, in an order that the seed gives."""
+        where = span.epochs, span.start_epoch, span.start_step
+        return epoch_batches(self.num_train, span.batch_size, self.seed, *where)
 
     def test(self, batch_size: int, shard: tuple[int, int] = (0, 1)) -> tf.data.Dataset:
         """All test images in a fixed order; the last batch may be smaller.

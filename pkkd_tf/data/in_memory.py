@@ -6,7 +6,7 @@ import tensorflow as tf
 
 from pkkd_tf.data.cropping import random_crop_and_flip
 from pkkd_tf.data.dataset import ImageDataset, Shard, Span, training_subset
-from pkkd_tf.data.randomness import augmentation_key, epoch_batches, fixed_permutation
+from pkkd_tf.data.randomness import augmentation_key, fixed_permutation
 from pkkd_tf.data.readers import Arrays
 from pkkd_tf.data.resident import ResidentDataset
 
@@ -75,15 +75,9 @@ class InMemoryDataset(ImageDataset):
                 batch = random_crop_and_flip(batch, key, self._padding, self._flip, place)
             return batch, tf.gather(labels, rows), key
 
-        places = epoch_batches(
-            self.num_train,
-            span.batch_size,
-            self.seed,
-            span.epochs,
-            span.start_epoch,
-            span.start_step,
+        return self.places(span).map(
+            one_batch, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True
         )
-        return places.map(one_batch, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
 
     def _test_batches(self, batch_size: int, shard: Shard) -> tf.data.Dataset:
         images, labels = (part[shard.part :: shard.parts] for part in self._test)

@@ -7,7 +7,7 @@ import tensorflow as tf
 
 from pkkd_tf.data.dataset import Shard, Span, training_subset
 from pkkd_tf.data.photos import PhotoDataset
-from pkkd_tf.data.randomness import augmentation_key, epoch_batches, fixed_permutation, fold
+from pkkd_tf.data.randomness import augmentation_key, fixed_permutation, fold
 
 SUBSTITUTES = 7
 BLOCK = 16  # photos that are looked up in one call
@@ -90,15 +90,7 @@ class IndexedDataset(PhotoDataset):
         def one(*place: tf.Tensor) -> tuple[tf.Tensor, ...]:
             return self._training_example(subset, *place)
 
-        batches = epoch_batches(
-            self.num_train,
-            span.batch_size,
-            self.seed,
-            span.epochs,
-            span.start_epoch,
-            span.start_step,
-        )
-        examples = _looked_up(self._train, batches.flat_map(places_of)).map(
+        examples = _looked_up(self._train, self.places(span).flat_map(places_of)).map(
             one, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True
         )
         return self._batched_training(examples, span.rows)

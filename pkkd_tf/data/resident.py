@@ -7,7 +7,7 @@ import tensorflow as tf
 from pkkd_tf.data.augmentation import BatchAugmentation, normalize
 from pkkd_tf.data.cropping import Windows, cut_windows, draw_windows
 from pkkd_tf.data.dataset import ImageDataset, Shard, Span, check_test, finished
-from pkkd_tf.data.randomness import augmentation_key, epoch_batches
+from pkkd_tf.data.randomness import augmentation_key
 
 
 class TrainingPlan(NamedTuple):
@@ -114,12 +114,8 @@ class ResidentDataset:
         shard: tuple[int, int] = (0, 1),
     ) -> tf.data.Dataset:
         """As `ImageDataset.train`, yielding a `TrainingPlan` a batch."""
-        source = self._source
-        span = source.span(batch_size, epochs, start_epoch, start_step, shard)
-        places = epoch_batches(
-            source.num_train, batch_size, source.seed, epochs, start_epoch, start_step
-        )
-        plans = places.map(
+        span = self._source.span(batch_size, epochs, start_epoch, start_step, shard)
+        plans = self._source.places(span).map(
             lambda *place: self._plan(span, *place),
             num_parallel_calls=tf.data.AUTOTUNE,
             deterministic=True,

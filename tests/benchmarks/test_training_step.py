@@ -19,7 +19,7 @@ MACHINE = {
 def test_table_states_milliseconds_rate_memory_and_ratios():
     seconds = {training_step.TWIN: 0.5, "student": 1.0}
     peaks = {training_step.TWIN: [2**28, 2**27], "student": [2**28, 3 * 2**27]}
-    text = training_step.table(MACHINE, seconds, peaks, 128)
+    text = training_step.table(MACHINE, seconds, peaks, "resnet20", 128)
     assert "a processor, 2 threads" in text and "batch 128" in text
     assert "| convolutional twin | 500 | 256 | 1.00 | 256 | 1.00 |" in text
     assert "| student | 1000 | 128 | 2.00 | 384 | 1.50 |" in text
