@@ -19,6 +19,8 @@ MOST_SEED = 2**32 - 1  # NumPy's
 AUGMENTATIONS = ("none", "standard", "randaugment", "mixup", "cutmix", "randomerasing")
 FEATURES = ("beta", "feature_share", "matched_layers", "kernel", "teacher_sign", "response")
 FEATURES += ("student_alignment", "teacher_side", "teacher_gradient")
+TAUGHT = ("alpha", "temperature", "teacher")
+ADDERS = ("eta", "input_gradient", "l2_anneal")
 
 
 class Need(NamedTuple):
@@ -37,8 +39,8 @@ class Need(NamedTuple):
 
 NEEDS = (
     Need(FEATURES, "--method=pkkd", lambda o: o["method"] == "pkkd"),
-    Need(("alpha", "temperature"), "--method=pkkd or kd", lambda o: o["method"] in ("pkkd", "kd")),
-    Need(("eta", "input_gradient"), "an adder network", lambda o: o["method"] != "cnn"),
+    Need(TAUGHT, "--method=pkkd or kd", lambda o: o["method"] in ("pkkd", "kd")),
+    Need(ADDERS, "an adder network", lambda o: o["method"] != "cnn"),
     Need(
         ("compare_plain",),
         "another --method than plain",

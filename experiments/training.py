@@ -140,29 +140,14 @@ def make_model(data: Any, steps: int, options: dict[str, Any], prepare_batch: An
         recompute=options["recompute"],
         prepare_batch=prepare_batch,
     )
-    _anneal(model, steps, options)
-    return model
-
-
-def _anneal(model: PKKD, steps: int, options: dict[str, Any]) -> None:
-    fraction = options["l2_anneal"]
-    if fraction and options["method"] == "cnn":
-        raise RunError(
-            "--l2_anneal needs adder layers: another --method than cnn. "
-            f"Received: l2_anneal={fraction}, method={options['method']}"
-        )
-    if fraction:
-        until = max(1, round(fraction * steps * options["epochs"]))
+    if options["l2_anneal"]:
+        until = max(1, round(options["l2_anneal"] * steps * options["epochs"]))
         anneal_l2(model.student, model.optimizer, until)
+    return model
 
 
 def _teacher(options: dict[str, Any], network: Any) -> keras.Model | None:
     if options["method"] not in ("pkkd", "kd"):
-        if options["teacher"]:
-            raise RunError(
-                "--teacher needs --method=pkkd or kd. "
-                f"Received: method={options['method']}, teacher={options['teacher']}"
-            )
         return None
     if not options["teacher"]:
         return network("convolution", "teacher")

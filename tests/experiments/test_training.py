@@ -243,20 +243,9 @@ def test_resume_without_checkpoint(options, tmp_path):
         training.run("digits", "digits", options(tmp_path / "new", "--resume"))
 
 
-@pytest.mark.parametrize(
-    ("flags", "error", "message"),
-    [
-        (["--method=cnn", "--l2_anneal=0.5"], RunError, "--l2_anneal needs adder layers"),
-        (["--method=plain", "--teacher=t.keras"], RunError, "--teacher needs --method=pkkd or kd"),
-        (
-            ["--augmentation=none", "--augmentation=mixup"],
-            ValueError,
-            "must be 'none' or different",
-        ),
-    ],
-)
-def test_flags_that_contradict_each_other(options, tmp_path, flags, error, message):
-    with pytest.raises(error, match=message):
+def test_flags_that_contradict_each_other(options, tmp_path):
+    flags = "--augmentation=none", "--augmentation=mixup"
+    with pytest.raises(ValueError, match="must be 'none' or different"):
         training.run("digits", "digits", options(tmp_path / "run", *flags))
 
 
@@ -273,6 +262,8 @@ FEATURES = [
         *[(method, flag, "--method=pkkd") for method in ("kd", "cnn") for flag in FEATURES],
         ("plain", "--alpha=2", "--method=pkkd or kd"),
         ("cnn", "--temperature=4", "--method=pkkd or kd"),
+        ("plain", "--teacher=t.keras", "--method=pkkd or kd"),
+        ("cnn", "--l2_anneal=0.5", "an adder network"),
         ("cnn", "--eta=0.1", "an adder network"),
         ("cnn", "--input_gradient=sign", "an adder network"),
         ("plain", "--compare_plain", "another --method than plain"),
