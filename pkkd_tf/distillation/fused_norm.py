@@ -58,6 +58,10 @@ class FusedBatchNorm(keras.layers.Layer):
         self._move(norm.moving_variance, variance * ((count - 1) / count))  # it is the unbiased one
         return outputs
 
+    def compute_output_spec(self, inputs: Any, **kwargs: Any) -> Any:
+        """Returns what the layer says of itself; its call need not be traced."""
+        return self.norm.compute_output_spec(inputs, **kwargs)
+
     def _move(self, moving: keras.Variable, value: tf.Tensor) -> None:
         momentum, value = self.norm.momentum, tf.cast(tf.stop_gradient(value), moving.dtype)
         moving.assign(tf.convert_to_tensor(moving) * momentum + value * (1.0 - momentum))
@@ -78,6 +82,10 @@ class SharedLayer(keras.layers.Layer):
     def call(self, *args: Any, **kwargs: Any) -> Any:
         """Returns what the layer does."""
         return self.layer(*args, **kwargs)
+
+    def compute_output_spec(self, *args: Any, **kwargs: Any) -> Any:
+        """Returns what the layer says of itself; its call need not be traced."""
+        return self.layer.compute_output_spec(*args, **kwargs)
 
 
 def fused(model: keras.Model) -> keras.Model:

@@ -123,8 +123,7 @@ class PKKD(TrainedModel, StoredModel):
             check_pair(student, teacher)
         if method == "pkkd":
             self._match(matched_layers)
-        self._extractors: Any = None
-        self._use_extractors(_extractor)
+        self._extractors: Any = None  # made by `compile`
         adders = [layer.name for layer in adder_layers(student)]
         self.monitor = monitor.LayerMonitor(
             adders, self.matched_layers, monitor_every, beta, feature_share

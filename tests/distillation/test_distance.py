@@ -6,11 +6,10 @@ import numpy_distillation as formulas
 import numpy_l2
 import pytest
 import tensorflow as tf
-from tiny_networks import batch, compiled, fit, pkkd, values
+from tiny_networks import batch, compiled, fit, values
 
 import pkkd_tf
 from pkkd_tf.distillation import FeatureMatching, SquaredDistance
-from pkkd_tf.distillation.recomputation import RecomputedNetwork
 
 RBF = {"kernel": "rbf", "student_alignment": False}
 LAYERS = [
@@ -74,7 +73,7 @@ def test_gradients_are_the_derivatives():
 @pytest.mark.parametrize("response", ["batch_norm", "raw"])
 def test_features_of_both_networks_are_the_kernels_of_their_distances(response):
     """Laplace kernel of the student's l1 distance, Gaussian of the teacher's l2 distance."""
-    model = pkkd(matching=FeatureMatching(**RBF, response=response))
+    model = compiled(matching=FeatureMatching(**RBF, response=response))
     images, _ = batch()
     student, teacher = model._extractors()
     ours, theirs = student(images, training=True), teacher(images, training=True)
@@ -94,6 +93,7 @@ def test_raw_distances_of_a_new_network_start_far_from_the_bound():
     matching = FeatureMatching(**RBF, response="raw")
     networks = (pkkd_tf.models.build("digits_resnet", k) for k in ("adder", "convolution"))
     model = pkkd_tf.PKKD(*networks, matching=matching)
+    model.compile(pkkd_tf.optimizers.AdderSGD(0.1))
     images, _ = next(iter(pkkd_tf.data.load("digits").train(64)))
     responses = model._extractors()[1](images, training=True)
     for name, pair in zip(model.matched_layers, model.pairs):
@@ -138,8 +138,9 @@ def test_recomputed_distances_are_the_same():
     networks = [pkkd_tf.models.build("digits_resnet", k) for k in ("adder", "convolution")]
     model = pkkd_tf.PKKD(*networks, matching=FeatureMatching(kernel="rbf"))
     images, _ = next(iter(pkkd_tf.data.load("digits").train(8)))
+    model.compile(pkkd_tf.optimizers.AdderSGD(0.1))
     kept = model._extractors()[1](images, training=False)
-    model._use_extractors(RecomputedNetwork)
+    model.compile(pkkd_tf.optimizers.AdderSGD(0.1), recompute=True)
     recomputed = model._extractors()[1](images, training=False)
     assert kept.keys() == recomputed.keys()
     for name in kept:
