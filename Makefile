@@ -5,6 +5,7 @@
 PYTHON ?= python3
 VENV := .venv
 RUN := $(VENV)/bin/python
+TWO := -n 2 --dist loadfile
 NATIVE := custom_ops/tflite custom_ops/kernels/cpu
 DELEGATE := custom_ops/tflite/libadder_delegate.so
 INSTALLED := $(VENV)/.installed
@@ -18,10 +19,10 @@ deploy-demo: $(INSTALLED) $(DELEGATE)
 	$(RUN) -m export.demo --output=runs/deploy_demo
 
 test: $(INSTALLED)
-	$(RUN) -m pytest -n 2 --dist loadfile
+	$(RUN) -m pytest $(TWO)
 
 test-slow: $(INSTALLED)
-	$(RUN) -m pytest -m slow
+	$(RUN) -m pytest $(TWO) -m slow
 
 lint: $(INSTALLED)
 	$(RUN) -m ruff format --check .

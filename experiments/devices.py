@@ -15,6 +15,7 @@ from pkkd_tf import ops
 def set_up(options: dict[str, Any]) -> tf.distribute.Strategy:
     """Seeds everything, sets the dtype policy and returns the distribution strategy."""
     # First: a worker's devices and its cluster must be set before TensorFlow starts.
+    split_processor(options["logical_devices"])
     strategy = make_strategy(options["strategy"])
     keras.utils.set_random_seed(options["seed"])
     if options["deterministic"]:
@@ -28,6 +29,31 @@ def set_up(options: dict[str, Any]) -> tf.distribute.Strategy:
             f"replicas={replicas}, accumulate_steps={parts}"
         )
     return strategy
+
+
+def split_processor(parts: int) -> None:
+    """Makes `parts` devices of the processor, so that one machine can try several replicas.
+
+    Raises:
+        RunError: there is a GPU, which would train instead, or TensorFlow has started already.
+    """
+    if parts == 1:
+        return
+    if gpus := tf.config.list_physical_devices("GPU"):
+        names = ", ".join(gpu.name for gpu in gpus)
+        raise RunError(
+            "--logical_devices splits the processor: hide the GPUs by CUDA_VISIBLE_DEVICES=-1. "
+            f"Received: logical_devices={parts}, GPUs={names}"
+        )
+    (processor,) = tf.config.list_physical_devices("CPU")
+    pieces = [tf.config.LogicalDeviceConfiguration()] * parts
+    try:
+        tf.config.set_logical_device_configuration(processor, pieces)
+    except RuntimeError as error:
+        raise RunError(
+            "--logical_devices must be set before TensorFlow starts. "
+            f"Received: logical_devices={parts}, {error}"
+        ) from error
 
 
 def make_strategy(name: str) -> tf.distribute.Strategy:

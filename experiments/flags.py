@@ -48,6 +48,7 @@ NEEDS = (
     ),
     Need(("feature_share",), "no --beta", lambda o: o["beta"] is None),
     Need(("teacher_sign",), "--kernel=exponential", lambda o: o["kernel"] == "exponential"),
+    Need(("logical_devices",), "--strategy=mirrored", lambda o: o["strategy"] == "mirrored"),
 )
 
 
@@ -90,6 +91,9 @@ def _define_run() -> None:
     flags.DEFINE_bool("smoke", False, "Seconds instead of hours: a few small batches, all steps.")
     flags.DEFINE_integer("seed", 0, "Of weights, order and augmentation.", 0, MOST_SEED)
     flags.DEFINE_enum("strategy", "auto", STRATEGIES, "auto: mirrored where there are more GPUs.")
+    flags.DEFINE_integer(
+        "logical_devices", 1, "Parts of the processor for --strategy=mirrored without GPU.", 1, 64
+    )
     flags.DEFINE_bool(
         "sync_batch_norm", False, "Statistics over all replicas; --monitor_every=1 or 0."
     )

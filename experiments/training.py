@@ -28,6 +28,7 @@ FREE = (
     "data_dir",
     "data_placement",
     "strategy",
+    "logical_devices",
     "compare_plain",
     "jit_compile",
     "recompute",

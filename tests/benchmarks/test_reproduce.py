@@ -36,6 +36,7 @@ def start(folder, images, *more):
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
+@pytest.mark.slow
 def test_every_row_can_be_parsed():
     """Its flags, by the program itself; and every flagfile is there."""
     known = [row for dataset in ("cifar10", "cifar100") for row in rows.rows(dataset)]

@@ -149,6 +149,7 @@ def test_sizes_beyond_every_memory(operations, padding, dilations):
     assert text in str(graph.value)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "x_shape, f_shape",
     [([None, 2**58, 1, 8], [3, 3, 8, 5]), ([None, 4, 4, 8], [3, 2**40, 8, 5])],

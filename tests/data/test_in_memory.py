@@ -109,6 +109,7 @@ def test_two_loads_agree_whatever_the_global_seed(digits):
     assert_same(collect(pkkd_tf.data.load("digits").train(200)), first)
 
 
+@pytest.mark.slow
 def test_thread_count_changes_nothing(cifar_dir):
     data = pkkd_tf.data.load(
         "cifar10", cifar_dir, augmentation=("standard", "randaugment", "cutmix", "mixup")

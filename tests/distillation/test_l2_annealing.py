@@ -64,6 +64,7 @@ def test_every_way_of_a_step_follows_the_weights(way):
     assert error(model.student.get_weights()) < 1e-3
 
 
+@pytest.mark.slow
 def test_two_replicas_follow_the_weights(two_replicas):
     model = student(two_replicas, run_eagerly=False)
     anneal_l2(model.student, model.optimizer, 3)

@@ -30,6 +30,7 @@ def assert_close(model, logs, expected_model, expected_logs, tolerance):
         np.testing.assert_allclose(a, b, rtol=tolerance, atol=tolerance)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "execution",
     [{"steps_per_execution": 4}, {"jit_compile": True}],

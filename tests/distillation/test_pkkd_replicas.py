@@ -61,6 +61,7 @@ def synchronised(strategy, monitor_every=1, **options):
     return model, fit(model, 2).history
 
 
+@pytest.mark.slow
 def test_synchronised_statistics_give_the_shares_of_one_device(two_replicas):
     """A replica's own gradient would not: its half of the statistics' gradient is not its own."""
     keras.utils.set_random_seed(3)

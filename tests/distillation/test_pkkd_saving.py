@@ -93,6 +93,7 @@ def test_the_dtype_policy_is_saved(policy, tmp_path):
     assert scales == (policy == "mixed_float16")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("stacked", "kernel"),
     [(("student",), "exponential"), (("teacher",), "rbf"), (("student", "teacher"), "exponential")],
@@ -137,6 +138,7 @@ np.savez(sys.argv[3], *model.get_weights())
 """
 
 
+@pytest.mark.slow
 def test_training_goes_on_bit_for_bit_in_a_fresh_process(tmp_path):
     model = compiled(monitor_every=2, shape=SHAPE)
     fit(model, 1)

@@ -34,6 +34,7 @@ def networks(model):
     return [model.student, model.teacher] if hasattr(model, "student") else [model]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("parts", [2, 3])
 def test_a_batch_in_parts_trains_as_the_whole_batch_does(parts):
     whole, expected = trained(**KD)
@@ -65,6 +66,7 @@ def test_parts_must_be_a_positive_integer(value):
         compiled(**KD, execution={"accumulate_steps": value})
 
 
+@pytest.mark.slow
 def test_a_batch_must_hold_every_part():
     model = compiled(**KD, execution={"accumulate_steps": 5}, run_eagerly=False)
     with pytest.raises(tf.errors.InvalidArgumentError, match="at least `accumulate_steps`"):
@@ -111,6 +113,7 @@ def without_second_batch(model):
     return model.fit(images[keep], labels[keep], batch_size=16, shuffle=False, verbose=0).history
 
 
+@pytest.mark.slow
 def test_a_step_that_is_not_finite_leaves_no_trace():
     model, logs = skipping(row=3)
     other = compiled(run_eagerly=False, monitor_every=1, execution={"skip_nonfinite": True})
@@ -124,6 +127,7 @@ def test_a_step_that_is_not_finite_leaves_no_trace():
         np.testing.assert_allclose(logs[name], expected[name], rtol=1e-6, err_msg=name)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("row", ROWS)
 def test_a_step_is_left_out_by_all_replicas_if_one_must(two_replicas, row):
     options = {"method": "kd", "shape": {"names": ("conv1",), "sizes": (1,)}}

@@ -43,6 +43,7 @@ def run(module, arguments):
     return done.stdout
 
 
+@pytest.mark.slow
 def test_first_lines_of_python_train_a_student():
     namespace = {}
     exec(FIRST, namespace)

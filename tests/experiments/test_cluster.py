@@ -1,12 +1,17 @@
 """Where workers find each other: TF_CONFIG, Slurm's variables, the launcher's ports."""
 
 import json
+import pathlib
+import subprocess
+import sys
 
 import pytest
+import tensorflow as tf
 
 from experiments import cluster, devices, launch
 from experiments.errors import RunError
 
+ROOT = pathlib.Path(__file__).parents[2]
 GOOD = {"cluster": {"worker": ["a:1", "b:2"]}, "task": {"type": "worker", "index": 1}}
 
 
@@ -28,6 +33,30 @@ def test_workers_do_not_train_alone_in_one_folder(monkeypatch, strategy):
         json.dumps(GOOD | {"cluster": {"worker": ["a:1"]}, "task": {"type": "worker", "index": 0}}),
     )
     assert devices.make_strategy("one_device").num_replicas_in_sync == 1
+
+
+@pytest.mark.slow
+def test_a_processor_of_several_devices_trains_by_several_replicas(tmp_path):
+    program = [sys.executable, "-m", "experiments.digits", "--smoke", "--method=plain"]
+    given = ["--nocompare_plain", "--strategy=mirrored", "--logical_devices=4"]
+    command = [*program, *given, f"--output={tmp_path / 'run'}"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 0, done.stderr
+    assert json.loads((tmp_path / "run" / "report.json").read_text())["flags"]["batch_size"] == 8
+    done = subprocess.run(
+        [*command, "--logical_devices=3"], capture_output=True, text=True, cwd=ROOT
+    )
+    assert "multiple of the number of replicas" in done.stderr and "replicas=3" in done.stderr
+
+
+def test_a_processor_is_split_before_tensorflow_starts(monkeypatch):
+    tf.zeros([])
+    with pytest.raises(RunError, match="must be set before .* Received: logical_devices=5, "):
+        devices.split_processor(5)
+    gpu = tf.config.PhysicalDevice("/physical_device:GPU:0", "GPU")
+    monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: [gpu])
+    with pytest.raises(RunError, match="hide the GPUs.* logical_devices=2, GPUs=.*GPU:0"):
+        devices.split_processor(2)
 
 
 def test_a_cluster_is_read(monkeypatch):

@@ -87,6 +87,7 @@ def test_missing_network(network, tmp_path, flag):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_a_network_that_diverges_is_not_saved(network, tmp_path):
     """Its argmax would look like an accuracy."""
     options = {"model": str(network), "teacher": None, "dataset": "digits", "data_dir": None}

@@ -97,6 +97,7 @@ def start(folder, *arguments):
     )
 
 
+@pytest.mark.slow
 def test_killed_run_resumes_to_the_same_weights(whole, options, tmp_path):
     folder = tmp_path / "killed"
     process = start(folder)
@@ -269,6 +270,7 @@ FEATURES = [
         ("plain", "--compare_plain", "another --method than plain"),
         ("pkkd", "--feature_share=0.2 --beta=0.1", "no --beta"),
         ("pkkd", "--teacher_sign=-1 --kernel=identity", "--kernel=exponential"),
+        ("pkkd", "--logical_devices=2 --strategy=one_device", "--strategy=mirrored"),
     ],
 )
 def test_flags_that_would_do_nothing(options, tmp_path, method, given, rule):
@@ -316,6 +318,7 @@ def test_losses_that_never_are_finite_end_a_run_that_skips(options, tmp_path, mo
     assert all(0 <= count <= 4 for count in skipped)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("bad", "in_a_row"),
     [("0111" "1101", None), ("0111" "1111", 7), ("1110" "0000", None), ("0001" "1110", None)],

@@ -51,6 +51,7 @@ def by_workers(folder, norm):
     return weights, logs
 
 
+@pytest.mark.slow
 def test_two_replicas_or_two_workers_train_what_one_device_trains(two_replicas, tmp_path):
     alone, expected = worker_program.train(tf.distribute.get_strategy(), "layer")
     replicas, logs = worker_program.train(two_replicas, "layer")

@@ -25,6 +25,7 @@ from tests import delegate_library
 
 ROOT = pathlib.Path(__file__).parents[2]
 NUM_TEST = 50
+pytestmark = pytest.mark.slow
 
 
 def save_networks(folder):
@@ -317,7 +318,6 @@ def test_networks_of_other_data(networks, tmp_path):
         measuring.load_data(setting)
 
 
-@pytest.mark.slow
 def test_digits_are_trained_where_no_run_is(tmp_path):
     """What `make deploy-demo` does in a fresh checkout, a minute of training included."""
     student, teacher = find_or_train(None, None, "digits", tmp_path / "out", runs=tmp_path)

@@ -88,6 +88,7 @@ def test_picture_holds_both_networks(networks, tmp_path):
     assert pixels["both", convolution] > 1.5 * pixels["both", adder] > 1500
 
 
+@pytest.mark.slow
 def test_the_program(tmp_path):
     for name, kind in (("student", "adder"), ("teacher", "convolution")):
         models.build("digits_resnet", kind).save(tmp_path / f"{name}.keras")

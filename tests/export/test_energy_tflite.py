@@ -61,6 +61,7 @@ def convert_int8(model):
     return converter.convert()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["custom_op", "portable", "cnn", "cnn_int8"])
 def test_digits_counts_as_in_keras(digits, files, name):
     data = (files / f"{name}.tflite").read_bytes()
@@ -79,6 +80,7 @@ def test_fused_adders_move_what_keras_counts(digits, files):
     assert sum(r.weights for r in own) - sum(r.weights for r in operators) == 8 + 10
 
 
+@pytest.mark.slow
 def test_resnet20_counts_as_published():
     model = models.build("resnet20")
     energy = estimate(tflite_records(convert(model, "custom_op")))
@@ -211,6 +213,7 @@ def test_the_program_takes_formats_from_the_files(files, tmp_path):
     assert {f.name for f in (tmp_path / "out").iterdir()} == {"energy.json", "energy.png"}
 
 
+@pytest.mark.slow
 def test_the_program_refuses_other_bits(files):
     done = energy(f"--model={files / 'cnn_int8.tflite'}", "--bits=32,8")
     assert done.returncode == 1 and done.stdout == ""

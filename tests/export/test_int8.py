@@ -87,6 +87,7 @@ def test_activations_and_filters_share_a_scale(data):
         assert get_options(operator)["zero"] == x.zeroPoint[0] == -128  # after a ReLU
 
 
+@pytest.mark.slow
 def test_close_to_the_network(network):
     report = quantized(network)[1]
     assert report["difference"] < FLOAT_OUTPUTS and report["agreement"] > 0.9 and report["alive"]

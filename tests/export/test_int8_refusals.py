@@ -98,6 +98,7 @@ def test_bits_are_for_adder_layers(tmp_path):
     assert not (tmp_path / "m.tflite").exists()
 
 
+@pytest.mark.slow
 def test_calibration_data_of_a_float_format(tmp_path):
     command = [sys.executable, "-m", "export.tflite", "--model=m.keras", "--format=portable"]
     command += [f"--output={tmp_path / 'm.tflite'}", "--calibration_data=x.npy"]

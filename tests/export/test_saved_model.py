@@ -88,6 +88,7 @@ def operations(folder):
     return set(re.findall(r'\bop: "(\w+)"', str(saved.meta_graphs[0].graph_def)))
 
 
+@pytest.mark.slow
 def test_runs_without_this_package(student, served, tmp_path):
     images = data.load("digits").sample(5)
     pixels = np.rint((images * DIGITS["std"] + DIGITS["mean"]) / DIGITS["scale"]).astype("uint8")

@@ -195,6 +195,7 @@ def test_existing_files(file, tmp_path):
     assert output.read_text() == "something else"
 
 
+@pytest.mark.slow
 def test_command_line(file, tmp_path):
     output = tmp_path / "x.tflite"
     command = [sys.executable, "-m", "export.tflite", f"--model={file}", f"--output={output}"]

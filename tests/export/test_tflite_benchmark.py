@@ -53,6 +53,7 @@ def test_an_input_of_another_shape(graphs):
     assert np.median(eight.runs) > 3 * np.median(one.runs)
 
 
+@pytest.mark.slow
 def test_command_line_compares(graphs):
     command = [sys.executable, "-m", "export.benchmark", f"--graph={graphs[1]}"]
     command += [f"--compare={graphs[0]}", "--num_runs=20", "--external_delegate_options=flags:1"]
@@ -159,6 +160,7 @@ def test_profile_runs_operators_on_their_own_numbers():
     assert np.array_equal(last.interpreter.get_tensor(last.output["index"]), Network(data)(images))
 
 
+@pytest.mark.slow
 def test_command_line_profiles_custom_operators(graphs):
     command = [sys.executable, "-m", "export.benchmark", f"--graph={graphs[0]}", "--num_runs=5"]
     command += [f"--external_delegate_path={delegate_library.path()}", "--enable_op_profiling"]

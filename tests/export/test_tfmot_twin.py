@@ -26,6 +26,7 @@ def run(*arguments):
     )
 
 
+@pytest.mark.slow
 def test_program_says_what_it_needs():
     hidden = "import sys, runpy; sys.modules['tensorflow_model_optimization'] = None; "
     done = run("-c", hidden + "runpy.run_module('export.tfmot_twin', run_name='__main__')")

@@ -63,6 +63,7 @@ def images(folder):
     return x
 
 
+@pytest.mark.slow
 def test_keras_files_load_in_a_fresh_process(tmp_path):
     x = images(tmp_path)
     files = []
@@ -121,6 +122,7 @@ def assert_outputs(written, outputs, names):
         np.testing.assert_allclose(outputs[name], written[1], rtol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("way", ["auto", "reference"])
 def test_every_file_loads_where_the_operation_is(written, way):
     outputs, _ = read(written, way, ROOT, PKKD_TF_OPS=way)
@@ -128,6 +130,7 @@ def test_every_file_loads_where_the_operation_is(written, way):
     assert_outputs(written, outputs, [*PATHS, *(f"{path}.keras" for path in PATHS)])
 
 
+@pytest.mark.slow
 def test_without_the_operation_only_its_own_saved_models_do_not_load(written, tmp_path):
     ignored = shutil.ignore_patterns("__pycache__")
     shutil.copytree(os.path.dirname(pkkd_tf.__file__), tmp_path / "pkkd_tf", ignore=ignored)

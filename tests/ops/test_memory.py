@@ -11,6 +11,7 @@ PROBE = pathlib.Path(__file__).with_name("memory_probe.py")
 
 
 # Untiled, the first one's broadcast alone would take 2.4 GB: 70 times the convolution's peak.
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "shape", [(256, 32, 16, 16), (32, 56, 64, 64)], ids=["resnet20", "resnet50"]
 )

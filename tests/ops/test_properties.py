@@ -9,6 +9,7 @@ from typing import NamedTuple
 import keras
 import numpy as np
 import numpy_adder
+import pytest
 import tensorflow as tf
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -144,6 +145,7 @@ def check(name, dtype, actual, expected, relative, absolute, same_kind=True):
         np.testing.assert_array_equal(actual[other], expected[other], name)
 
 
+@pytest.mark.slow
 @settings(**PROFILE, max_examples=10_000 if LONG else 300)
 @given(cases())
 def test_every_path_keeps_the_formulas(case):

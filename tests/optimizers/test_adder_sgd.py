@@ -101,6 +101,7 @@ def compiled(wrap=lambda optimizer: optimizer):
     return model
 
 
+@pytest.mark.slow
 def test_two_replicas_take_the_steps_of_one(path, two_replicas):
     single = compiled()
     start = single.get_weights()

@@ -196,6 +196,7 @@ def test_filters_are_grouped_by_extent():
     assert quantization.group_filters(np.ones((1, 1, 1, 5)), 4) == [0] * 5
 
 
+@pytest.mark.slow
 def test_quantized_networks_learn(trained, quantized):
     """From a teacher like every student; trained ranges move, and 0 stays where it was."""
     model = copy(quantized(4, 3))
