@@ -1,7 +1,8 @@
 # make demo   sets everything up, trains a distilled adder network on embedded digits (minutes)
 # make deploy-demo   exports a digits student and its teacher (trained first if there is none) to
 #                    TFLite, measures the files, writes runs/deploy_demo/report.html
-# make test   sets everything up, runs the fast tests (minutes); make test-slow: the slow ones
+# make test   sets everything up, runs the fast tests (minutes); make test-slow, make test-long: those
+#             that take seconds to minutes (the gate runs them too), and those of tools and packaging
 PYTHON ?= python3
 VENV := .venv
 RUN := $(VENV)/bin/python
@@ -10,7 +11,7 @@ NATIVE := custom_ops/tflite custom_ops/kernels/cpu
 DELEGATE := custom_ops/tflite/libadder_delegate.so
 INSTALLED := $(VENV)/.installed
 
-.PHONY: demo deploy-demo test test-slow lint format clean
+.PHONY: demo deploy-demo test test-slow test-long lint format clean
 
 demo: $(INSTALLED)
 	$(RUN) -m experiments.digits
@@ -23,6 +24,9 @@ test: $(INSTALLED)
 
 test-slow: $(INSTALLED)
 	$(RUN) -m pytest $(TWO) -m slow
+
+test-long: $(INSTALLED)
+	$(RUN) -m pytest -m long
 
 lint: $(INSTALLED)
 	$(RUN) -m ruff format --check .

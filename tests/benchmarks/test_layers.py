@@ -51,7 +51,7 @@ def test_files(operations, tmp_path):
     assert (tmp_path / "cpu.png").read_bytes().startswith(b"\x89PNG")
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_command(operations, tmp_path):
     arguments = ["--threads", "1", "--images", "0.05", "--network", "ResNet-20"]
     command = [sys.executable, "-m", "benchmarks.layers", *arguments, "--output", str(tmp_path)]

@@ -25,7 +25,7 @@ def test_table_states_milliseconds_rate_memory_and_ratios():
     assert "| student | 1000 | 128 | 2.00 | 384 | 1.50 |" in text
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_command_measures_every_step(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr("sys.argv", ["training_step", "--batch=4", f"--output={tmp_path}"])
     training_step.main()

@@ -1,6 +1,7 @@
 """The response and its gradients against plain loops in float64, over drawn windows and numbers.
 
-300 cases, the same every time; `HYPOTHESIS_PROFILE=long` draws 10,000 others, new ones every time.
+300 cases, the same every time; 10,000 others, new ones every time, by
+`HYPOTHESIS_PROFILE=long python -m pytest -m slow tests/ops/test_properties.py`.
 """
 
 import os

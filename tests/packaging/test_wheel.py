@@ -9,7 +9,7 @@ import sysconfig
 
 import pytest
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.long
 
 ROOT = pathlib.Path(__file__).parents[2]
 SOURCES = "pkkd_tf custom_ops experiments export setup.py pyproject.toml README.md LICENSE".split()
@@ -91,7 +91,7 @@ def test_packages_come_from_the_wheel_with_the_compiled_operation(installed, tmp
 
 def test_the_tests_pass_on_the_installed_package(installed, tmp_path):
     away = copy(["tests", "pyproject.toml"], tmp_path / "away")
-    options = ["-n", "2", "--dist", "loadfile", "-p", "no:cacheprovider", "-m", "slow or not slow"]
+    options = ["-n", "2", "--dist", "loadfile", "-p", "no:cacheprovider", "-m", "not long"]
     code, output = run(away, installed[0], "-m", "pytest", *options, *TESTS)
     assert code == 0, output[-5000:]
 
