@@ -4,6 +4,7 @@ import math
 from typing import Any
 
 import keras
+import tensorflow as tf
 
 from pkkd_tf.layers.common import PACKAGE, is_adder_filter
 
@@ -77,9 +78,14 @@ class AdderSGD(keras.optimizers.Optimizer):
             gradient = adaptive_gradient(gradient, self.eta)
         if self.coupled_weight_decay and self._use_weight_decay(variable):
             gradient = gradient + self.coupled_weight_decay * variable
-        momentum = self._momentums[index]
-        self.assign(momentum, self.momentum * momentum + gradient)
-        self.assign_sub(variable, keras.ops.cast(learning_rate, variable.dtype) * momentum)
+        # One operation for the last two lines, which on a GPU is one launch instead of four.
+        tf.raw_ops.ResourceApplyMomentum(
+            var=_handle(variable),
+            accum=_handle(self._momentums[index]),
+            lr=tf.cast(learning_rate, variable.dtype),
+            grad=gradient,
+            momentum=tf.constant(self.momentum, variable.dtype),
+        )
 
     def get_config(self) -> dict[str, Any]:
         """Returns the arguments, serialisable."""
@@ -89,6 +95,10 @@ class AdderSGD(keras.optimizers.Optimizer):
             "weight_decay": self.coupled_weight_decay,
             "eta": self.eta,
         }
+
+
+def _handle(variable: Any) -> tf.Tensor:
+    return (variable.value if isinstance(variable, keras.Variable) else variable).handle
 
 
 def adaptive_gradient(gradient: Any, eta: float) -> Any:
