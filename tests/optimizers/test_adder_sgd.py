@@ -190,3 +190,18 @@ def test_variables_can_be_spared_from_weight_decay():
     optimizer.build(variables)
     optimizer.apply([tf.zeros([1], tf.float64)] * 2)
     assert variables[0].numpy() == 1 and variables[1].numpy() == pytest.approx(0.95)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])
+def test_momentum_and_variable_move_in_one_operation(dtype):
+    """On a GPU the many small operations of an update take longer than the update."""
+    moved, optimizer = variable(np.ones((3, 4)), False, dtype), AdderSGD(0.5, momentum=0.5)
+    optimizer.build([moved])
+    step = tf.function(lambda gradient: optimizer.apply([gradient], [moved]))
+    gradient = tf.constant(np.full((3, 4), 0.25), dtype)
+    operations = [o.type for o in step.get_concrete_function(gradient).graph.get_operations()]
+    assert operations.count("ResourceApplyMomentum") == 1
+    assert not {"Mul", "Sub", "AssignSubVariableOp"} & set(operations)
+    for _ in range(2):
+        step(gradient)
+    np.testing.assert_array_equal(moved.numpy().astype("float32"), 1 - 0.125 - 0.1875)
