@@ -50,21 +50,27 @@ class FusedBatchNorm(keras.layers.Layer):
                 (norm.beta if norm.center else None, tf.zeros(inputs.shape[-1:])),
             )
         )
-        outputs, mean, variance = tf.compat.v1.nn.fused_batch_norm(
-            inputs, gamma, beta, epsilon=norm.epsilon
+        momentum, moving = norm.momentum, (norm.moving_mean, norm.moving_variance)
+        mean, variance = (tf.cast(tf.convert_to_tensor(v), tf.float32) for v in moving)
+        outputs, moved_mean, moved_variance = tf.compat.v1.nn.fused_batch_norm(
+            inputs,
+            gamma,
+            beta,
+            mean,
+            variance,
+            epsilon=norm.epsilon,
+            exponential_avg_factor=1.0 - momentum,
         )
+        # It has moved by the unbiased variance: count / (count - 1) times Keras'.
         count = tf.cast(tf.size(inputs) // inputs.shape[-1], tf.float32)
-        self._move(norm.moving_mean, mean)
-        self._move(norm.moving_variance, variance * ((count - 1) / count))  # it is the unbiased one
+        moved_variance = moved_variance * (1 - 1 / count) + variance * (momentum / count)
+        for variable, value in zip(moving, (moved_mean, moved_variance)):
+            variable.assign(tf.cast(tf.stop_gradient(value), variable.dtype))
         return outputs
 
     def compute_output_spec(self, inputs: Any, **kwargs: Any) -> Any:
         """Returns what the layer says of itself; its call need not be traced."""
         return self.norm.compute_output_spec(inputs, **kwargs)
-
-    def _move(self, moving: keras.Variable, value: tf.Tensor) -> None:
-        momentum, value = self.norm.momentum, tf.cast(tf.stop_gradient(value), moving.dtype)
-        moving.assign(tf.convert_to_tensor(moving) * momentum + value * (1.0 - momentum))
 
 
 class SharedLayer(keras.layers.Layer):
