@@ -126,6 +126,7 @@ def test_shuffling_block_by_block_keeps_every_record(folders, monkeypatch):
     np.testing.assert_array_equal(np.sort(numbers(images, data)), np.arange(30))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("skip", [False, True])
 def test_starting_in_the_middle_gives_the_tail(broken_folder, folder, skip):
     data = load(broken_folder if skip else folder, skip_broken_images=skip)

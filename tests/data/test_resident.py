@@ -54,6 +54,7 @@ def test_every_augmentation_is_either_tried_here_or_refused():
     assert tried | {"randaugment"} == set(augmentation.NAMES)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("names", AUGMENTATIONS, ids=str)
 def test_training_batches_are_the_hosts_from_the_middle_of_an_epoch_on(load, names, device):
@@ -143,6 +144,7 @@ def trained(data, prepare_batch, **execution):
     return model.get_weights(), logs.history
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("execution", [{}, {"steps_per_execution": 4}], ids=str)
 def test_a_training_ends_with_the_same_weights_and_logs(execution):
     data = pkkd_tf.data.load("digits", augmentation=("standard", "mixup"))

@@ -31,6 +31,7 @@ def load(kind, folders, tmp_path):  # noqa: F811
     return pkkd_tf.data.load("imagenet", tmp_path, image_size=32, seed=3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_parts_of_batches_make_up_the_batches(kind, folders, tmp_path):  # noqa: F811
     data = load(kind, folders, tmp_path)  # 22 images: 2 batches of 8 and a rest of 6

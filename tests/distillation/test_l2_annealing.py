@@ -55,7 +55,7 @@ WAYS = {
 
 
 @pytest.mark.parametrize(
-    "way", [pytest.param(w, marks=pytest.mark.slow if w == "xla" else ()) for w in WAYS]
+    "way", [pytest.param(w, marks=() if w == "eager" else pytest.mark.slow) for w in WAYS]
 )
 def test_every_way_of_a_step_follows_the_weights(way):
     model = student(**WAYS[way])

@@ -21,6 +21,7 @@ def trained(strategy, steps=3, **options):
     return model, fit(model, steps).history
 
 
+@pytest.mark.slow
 def test_two_replicas_train_as_one_device_does(two_replicas):
     shape = {"norm": "layer", "names": ("conv1",), "sizes": (1,)}
     options = {"method": "kd", "shape": shape, "alpha": 0.7, "temperature": 2.0}

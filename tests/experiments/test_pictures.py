@@ -162,6 +162,7 @@ def layer_rows(count: int, epochs: int, steps: int = 1, names=LAYERS) -> list[di
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("count", [1, 6, 18])
 def test_layer_curves_have_a_line_a_layer_and_a_key(tmp_path, drawn, count):
     path = write_csv(tmp_path / "layers.csv", layer_rows(count, epochs=3))

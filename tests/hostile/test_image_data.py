@@ -156,6 +156,7 @@ ARRAY_RECORD_DAMAGE = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("skip", [False, True])
 @pytest.mark.parametrize("kind", ARRAY_RECORD_DAMAGE)
 def test_a_damaged_array_record_file_ends_a_run_with_its_name(tmp_path, capfd, kind, skip):

@@ -36,6 +36,7 @@ def test_xla_equals_eager(tensors):
     assert_close(compiled(*tensors), response_and_gradients(*tensors))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("padding", ["SAME", "VALID", ((1, 1), (2, 0))], ids=str)
 @pytest.mark.parametrize("shape", [(None, 9, 8, 3), (4, None, None, 3), (None, None, None, 3)])
 def test_unknown_dimensions(path, tensors, shape, padding):

@@ -220,6 +220,7 @@ def network(train_range=True):
     return keras.Model(inputs, QuantizedDense(3, name="dense")(keras.layers.Flatten()(x)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("train_range", [False, True])
 def test_fit_and_files(train_range, tmp_path):
     model = network(train_range)
