@@ -8,7 +8,28 @@ import tensorflow as tf
 TYPES = ("float32", "float16", "bfloat16")
 
 
-class FusedBatchNorm(keras.layers.Layer):
+class SharedLayer(keras.layers.Layer):
+    """Calls a layer without becoming a part of what Keras knows of it, its inputs and outputs.
+
+    Args:
+        layer: any Keras layer.
+    """
+
+    def __init__(self, layer: keras.layers.Layer):
+        super().__init__(name=layer.name, dtype=layer.dtype_policy)
+        self.layer = layer
+        self.built = True
+
+    def call(self, *args: Any, **kwargs: Any) -> Any:
+        """Returns what the layer does."""
+        return self.layer(*args, **kwargs)
+
+    def compute_output_spec(self, *args: Any, **kwargs: Any) -> Any:
+        """Returns what the layer says of itself; its call need not be traced."""
+        return self.layer.compute_output_spec(*args, **kwargs)
+
+
+class FusedBatchNorm(SharedLayer):
     """A network's batch normalization, trained by TensorFlow's fused operation.
 
     The same numbers as `keras.layers.BatchNormalization`, up to rounding: with the batch's mean
@@ -21,7 +42,7 @@ class FusedBatchNorm(keras.layers.Layer):
     The variables stay the given layer's, which does the rest itself: inference, frozen layers.
 
     Args:
-        norm: a layer that `can_be_fused`.
+        layer: one that `can_be_fused`.
 
     Input shape:
         (N, H, W, C), float32, float16 or bfloat16.
@@ -33,14 +54,9 @@ class FusedBatchNorm(keras.layers.Layer):
         >>> FusedBatchNorm(model.get_layer("stem_norm"))(images, training=True)
     """
 
-    def __init__(self, norm: keras.layers.BatchNormalization):
-        super().__init__(name=norm.name, dtype=norm.dtype_policy)
-        self.norm = norm
-        self.built = True
-
     def call(self, inputs: Any, training: bool | None = None, mask: Any = None) -> tf.Tensor:
         """Normalises by the batch's statistics, and moves the layer's, where it is trained."""
-        norm = self.norm
+        norm = self.layer
         if not (training and norm.trainable) or mask is not None:
             return norm(inputs, training=training, mask=mask)
         gamma, beta = (
@@ -67,31 +83,6 @@ class FusedBatchNorm(keras.layers.Layer):
         for variable, value in zip(moving, (moved_mean, moved_variance)):
             variable.assign(tf.cast(tf.stop_gradient(value), variable.dtype))
         return outputs
-
-    def compute_output_spec(self, inputs: Any, **kwargs: Any) -> Any:
-        """Returns what the layer says of itself; its call need not be traced."""
-        return self.norm.compute_output_spec(inputs, **kwargs)
-
-
-class SharedLayer(keras.layers.Layer):
-    """Calls a layer without becoming a part of what Keras knows of it, its inputs and outputs.
-
-    Args:
-        layer: any Keras layer.
-    """
-
-    def __init__(self, layer: keras.layers.Layer):
-        super().__init__(name=layer.name, dtype=layer.dtype_policy)
-        self.layer = layer
-        self.built = True
-
-    def call(self, *args: Any, **kwargs: Any) -> Any:
-        """Returns what the layer does."""
-        return self.layer(*args, **kwargs)
-
-    def compute_output_spec(self, *args: Any, **kwargs: Any) -> Any:
-        """Returns what the layer says of itself; its call need not be traced."""
-        return self.layer.compute_output_spec(*args, **kwargs)
 
 
 def fused(model: keras.Model) -> keras.Model:

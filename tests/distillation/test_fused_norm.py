@@ -97,7 +97,7 @@ def test_every_normalization_of_the_networks_is_fused_with_its_own_variables():
     model = build("resnet20", "adder")
     twin = fused(model)
     stock = [x for x in model.layers if isinstance(x, keras.layers.BatchNormalization)]
-    found = [x.norm for x in twin.layers if isinstance(x, FusedBatchNorm)]
+    found = [x.layer for x in twin.layers if isinstance(x, FusedBatchNorm)]
     assert len(stock) == 22 and {id(x) for x in stock if can_be_fused(x)} == {id(x) for x in found}
     assert len(found) >= 21
     ours, theirs = ([id(v) for v in m.weights] for m in (model, twin))

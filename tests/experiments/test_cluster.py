@@ -42,7 +42,7 @@ def test_a_processor_of_several_devices_trains_by_several_replicas(tmp_path):
     command = [*program, *given, f"--output={tmp_path / 'run'}"]
     done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
     assert done.returncode == 0, done.stderr
-    assert json.loads((tmp_path / "run" / "report.json").read_text())["flags"]["batch_size"] == 8
+    assert (tmp_path / "run" / "student.keras").is_file()
     done = subprocess.run(
         [*command, "--logical_devices=3"], capture_output=True, text=True, cwd=ROOT
     )
