@@ -10,6 +10,7 @@ from benchmarks.report import describe
 
 TOP = 15
 STEP = "StatefulPartitionedCall/"  # what the names of all operations of a step begin with
+XLA = "compiled by XLA"  # with --autoclustering
 PARTS = (  # the first that is found in an operation's name
     ("monitor", r"\bmonitor/"),
     ("optimizer", r"\bupdate/"),
@@ -26,6 +27,8 @@ PARTS = (  # the first that is found in an operation's name
 
 def part(name: str) -> str:
     """Which part of the step an operation belongs to."""
+    if re.match(r"cluster_\d", name):
+        return XLA
     if not name.startswith(STEP):
         return "input pipeline"
     return next((p for p, pattern in PARTS if re.search(pattern, name)), "other")
@@ -42,7 +45,7 @@ def work(name: str, kind: str) -> str:
         return "convolutions"
     if where == "feature loss":
         return "feature loss, but for convolutions"
-    if where in ("optimizer", "input pipeline", "monitor"):
+    if where in ("optimizer", "input pipeline", "monitor", XLA):
         return where
     return "batch normalization" if re.search(r"_norm\d*(_\d+)?/", name) else "all else"
 

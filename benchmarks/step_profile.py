@@ -6,8 +6,8 @@ Trains on random images of CIFAR's shape as `experiments.cifar` does, once with 
 the host and once on the device (`--data_placement`), times some steps, and has TensorFlow's
 profiler record as many more. On a GPU the times are those of its kernels; on a processor, those of
 the operations, several of which run at once; of each the fastest run counts. A step that measures
-(every --monitor_every-th) is recorded by itself. Writes `cpu` or `gpu` with `.json` and `.md` (the
-tables it prints).
+(every --monitor_every-th) is recorded by itself. `--autoclustering` is that of the programs. Writes
+`cpu` or `gpu` with `.json` and `.md` (the tables it prints).
 """
 
 import argparse
@@ -25,6 +25,7 @@ import tensorflow as tf
 import pkkd_tf
 from benchmarks import gpu_placement, measure, report, step_parts, xplane
 from benchmarks.input_pipeline import write_arrays
+from experiments import devices
 from pkkd_tf.ops import compiled
 
 MODELS = ("resnet20", "resnet32", "vgg_small")
@@ -103,6 +104,7 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--steps", type=int, default=20, help="timed, and as many recorded")
     parser.add_argument("--monitor_every", type=int, default=50, help="as in the programs")
     parser.add_argument("--data_placement", choices=(*PLACEMENTS, "both"), default="both")
+    parser.add_argument("--autoclustering", action="store_true", help="XLA for all else")
     parser.add_argument("--output", type=pathlib.Path, default=pathlib.Path("step_profile"))
     return parser.parse_args()
 
@@ -111,6 +113,8 @@ def main() -> None:
     """Profiles what the command line asks for."""
     arguments = parsed()
     asked = arguments.data_placement
+    if arguments.autoclustering:
+        devices.cluster_by_xla()
     with tempfile.TemporaryDirectory() as name:
         folder = pathlib.Path(name)
         write_arrays(folder)
@@ -119,7 +123,9 @@ def main() -> None:
     machine = measure.machine(os.cpu_count()) | {"kernels": compiled.instruction_set()}
     machine |= {"clock": "wall time", "load": os.getloadavg()[0]}
     settings = {k: v for k, v in vars(arguments).items() if k != "output"}
-    words = " ".join(f"--{k} {v}" for k, v in settings.items())
+    words = " ".join(
+        f"--{k}" if v is True else f"--{k} {v}" for k, v in settings.items() if v is not False
+    )
     command = f"python -m benchmarks.step_profile {words}"
     record = {"machine": machine, "command": command, **settings, "profiles": profiles}
     name = "gpu" if tf.config.list_logical_devices("GPU") else "cpu"

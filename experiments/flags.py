@@ -48,6 +48,7 @@ NEEDS = (
     ),
     Need(("feature_share",), "no --beta", lambda o: o["beta"] is None),
     Need(("teacher_sign",), "--kernel=exponential", lambda o: o["kernel"] == "exponential"),
+    Need(("autoclustering",), "no --jit_compile", lambda o: not o["jit_compile"]),
     Need(("logical_devices",), "--strategy=mirrored", lambda o: o["strategy"] == "mirrored"),
 )
 
@@ -130,7 +131,8 @@ def _define_training() -> None:
     flags.DEFINE_bool("recompute", False, "Recompute residual blocks' activations: less memory.")
     flags.DEFINE_enum("on_nan", "stop", ON_NAN, "stop: end the run; skip: leave that step out.")
     flags.DEFINE_integer("steps_per_execution", 1, "Steps a call of TensorFlow.", lower_bound=1)
-    flags.DEFINE_bool("jit_compile", False, "XLA for the whole step.")
+    flags.DEFINE_bool("jit_compile", False, "XLA for the whole step, by stock operations.")
+    flags.DEFINE_bool("autoclustering", False, "XLA for all but the adder operations; on GPUs.")
 
 
 def _define_distillation() -> None:

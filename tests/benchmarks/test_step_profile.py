@@ -118,6 +118,11 @@ def test_what_is_outside_of_the_step_feeds_it():
     )
 
 
+def test_what_xla_compiled_is_a_part_of_its_own():
+    assert step_parts.part("cluster_12_1/xla_run") == "compiled by XLA"
+    assert step_parts.work("cluster_12_1/merge_oidx_0", "_XlaMerge") == "compiled by XLA"
+
+
 def test_a_real_recording_holds_the_operations():
     x = tf.ones((64, 64))
     step = tf.function(lambda: tf.sqrt(x, name="root"))

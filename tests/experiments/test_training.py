@@ -271,6 +271,7 @@ FEATURES = [
         ("pkkd", "--feature_share=0.2 --beta=0.1", "no --beta"),
         ("pkkd", "--teacher_sign=-1 --kernel=identity", "--kernel=exponential"),
         ("pkkd", "--logical_devices=2 --strategy=one_device", "--strategy=mirrored"),
+        ("kd", "--autoclustering --jit_compile", "no --jit_compile"),
     ],
 )
 def test_flags_that_would_do_nothing(options, tmp_path, method, given, rule):
