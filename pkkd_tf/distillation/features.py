@@ -1,6 +1,7 @@
 """The feature loss of one pair of layers: similarity kernels, alignment, squared difference."""
 
 import dataclasses
+import math
 from typing import Any
 
 import keras
@@ -131,7 +132,18 @@ class SimilarityKernel(keras.layers.Layer):
 
     def call(self, responses: Any) -> tf.Tensor:
         """Returns the similarities, in `[exp(-bound), exp(bound)]`."""
-        return tf.exp(tf.clip_by_value(self.exponent(responses), -self.bound, self.bound))
+        return clipped_exponential(self.exponent(responses), -self.bound, self.bound)
+
+    def of_normalised(self, responses: tf.Tensor) -> tf.Tensor:
+        """`2 sigma^2 exp(sign * u / (2 sigma^2))` of `u = normalise(responses)`.
+
+        Factor and width are part of the normalization, which costs nothing more.
+        """
+        log_width, factor = tf.convert_to_tensor(self.log_width), math.log(self.initial_width)
+        slope = tf.exp(-log_width) * tf.fill(responses.shape[-1:], self.sign / self.initial_width)
+        exponents = normalise(responses, slope, log_width + tf.fill(responses.shape[-1:], factor))
+        least, most = factor - self.bound, factor + self.bound
+        return clipped_exponential(exponents, log_width + least, log_width + most)
 
     def get_config(self) -> dict[str, Any]:
         """Returns the arguments, serialisable."""
@@ -231,36 +243,67 @@ class FeatureLoss(keras.layers.Layer):
         weights = [variable.value for variable in self.trainable_variables]
         with tf.GradientTape() as tape:
             tape.watch(responses)
-            loss = tf.reduce_mean(tf.math.squared_difference(*self(*responses)))
+            ours, theirs = self(*responses)
+            loss = tf.nn.l2_loss(ours - theirs) * (2 / tf.cast(tf.size(ours), tf.float32))
         student, teacher, *own = tape.gradient(loss, [*responses, *weights])
         return loss, [student, teacher], {w.ref(): g for w, g in zip(weights, own)}
 
     def seen_by_kernel(self, response: Any) -> tf.Tensor:
         """`u` of the formula, channels last: the response, batch-normalised or raw."""
-        response = tf.cast(response, tf.float32)
-        if self.data_format == "channels_first":
-            response = tf.transpose(response, [0, 2, 3, 1])
+        response = self._channels_last(response)
         return response if self.matching.response == "raw" else normalise(response)
 
+    def _channels_last(self, response: Any) -> tf.Tensor:
+        response = tf.cast(response, tf.float32)
+        first = self.data_format == "channels_first"
+        return tf.transpose(response, [0, 2, 3, 1]) if first else response
+
     def _side(self, response: Any, kernel: SimilarityKernel, alignment: Any) -> tf.Tensor:
-        features = self.seen_by_kernel(response)
-        if self.matching.kernel != "identity":
-            # A factor changes no normalised feature. This one keeps the variance away from the
-            # epsilon: without it the width grows until epsilon makes the features small.
-            features = kernel.width() * kernel(features)
+        features = self._similarities(response, kernel)
         if alignment is not None:
-            features = alignment(features - tf.reduce_mean(features, [0, 1, 2]))
+            features = alignment(features - tf.stop_gradient(self._centre(features, kernel)))
         return normalise(features)
 
+    def _centre(self, features: tf.Tensor, kernel: SimilarityKernel) -> tf.Tensor:
+        """About the mean of `features`, which the alignment's products would lose bits to in TF32.
 
-def normalise(x: tf.Tensor) -> tf.Tensor:
+        What is left of it the last normalization takes out, and no gradient of it is left either.
+        """
+        if self.matching.response == "raw":
+            return tf.reduce_mean(features, [0, 1, 2])
+        return tf.zeros([]) if self.matching.kernel == "identity" else kernel.width()
+
+    def _similarities(self, response: Any, kernel: SimilarityKernel) -> tf.Tensor:
+        """The kernel's, times its width; of linear features `u` itself.
+
+        A factor changes no normalised feature. This one keeps the variance away from the epsilon:
+        without it the width grows until epsilon makes the features small.
+        """
+        if self.matching.kernel == "identity":
+            return self.seen_by_kernel(response)
+        response = self._channels_last(response)
+        if self.matching.response == "raw":
+            return kernel.width() * kernel(response)
+        return kernel.of_normalised(response)
+
+
+def normalise(x: tf.Tensor, scale: Any = None, offset: Any = None) -> tf.Tensor:
     """`(x - mean) / sqrt(variance + 1e-5)` per channel over the batch (N, H, W, C), float32.
 
     Differentiated through the mean and the variance: with them held constant the filters' RMS
-    was seen to run away.
+    was seen to run away. `scale` and `offset`, one a channel, are 1 and 0 unless given.
     """
-    one, zero = tf.ones(x.shape[-1:]), tf.zeros(x.shape[-1:])
-    return tf.compat.v1.nn.fused_batch_norm(x, one, zero, epsilon=EPSILON)[0]
+    scale = tf.ones(x.shape[-1:]) if scale is None else scale
+    offset = tf.zeros(x.shape[-1:]) if offset is None else offset
+    return tf.compat.v1.nn.fused_batch_norm(x, scale, offset, epsilon=EPSILON)[0]
+
+
+@tf.custom_gradient
+def clipped_exponential(x: tf.Tensor, least: Any, most: Any) -> tf.Tensor:
+    """`exp(min(max(x, least), most))`; what is clipped, and the bounds, get no gradient."""
+    clipped = tf.raw_ops.ClipByValue(t=x, clip_value_min=least, clip_value_max=most)
+    y = tf.exp(clipped)
+    return y, lambda upstream: (tf.where(tf.equal(x, clipped), upstream * y, 0.0), None, None)
 
 
 def similarity(student: tf.Tensor, teacher: tf.Tensor) -> tf.Tensor:
