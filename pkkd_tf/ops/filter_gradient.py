@@ -27,25 +27,28 @@ def filter_gradient(
     """
     dtype = tf.float64 if x.dtype == tf.float64 else tf.float32
     x, f, dy = (tf.cast(t, dtype) for t in (x, filters, gradient))
-    _, height, width, _ = static_or_dynamic_shape(x)
-    padded = pad_image(x, geometry.pads((height, width), filters.shape[:2]))
     backprop = _stock if geometry.groups == 1 and geometry.dilations == (1, 1) else _by_taps
-    df = backprop(padded, f.shape, dy, geometry) - f * tf.reduce_sum(dy, axis=[0, 1, 2])
+    df = backprop(x, f.shape, dy, geometry) - f * tf.reduce_sum(dy, axis=[0, 1, 2])
     return tf.cast(df, filters.dtype)
 
 
 def _stock(x: tf.Tensor, shape: tf.TensorShape, dy: tf.Tensor, geometry: Geometry) -> tf.Tensor:
+    padding = geometry.padding
+    if not isinstance(padding, str):  # the operation's own explicit padding was 2 to 4 times slower
+        x, padding = pad_image(x, padding), "VALID"
     return tf.raw_ops.Conv2DBackpropFilter(
         input=x,
         filter_sizes=shape,
         out_backprop=dy,
         strides=[1, *geometry.strides, 1],
-        padding="VALID",
+        padding=padding,
     )
 
 
 def _by_taps(x: tf.Tensor, shape: tf.TensorShape, dy: tf.Tensor, geometry: Geometry) -> tf.Tensor:
     """One product a tap: the stock CPU kernel knows neither groups nor dilations here."""
+    _, height, width, _ = static_or_dynamic_shape(x)
+    x = pad_image(x, geometry.pads((height, width), shape[:2]))
     kh, kw, inputs, outputs = shape
     batch, rows, columns, _ = static_or_dynamic_shape(dy)
     dy = tf.reshape(dy, [batch, rows, columns, geometry.groups, outputs // geometry.groups])
