@@ -76,16 +76,31 @@ class AdderSGD(keras.optimizers.Optimizer):
         gradient = keras.ops.cast(gradient, variable.dtype)
         if self._adaptive[index]:
             gradient = adaptive_gradient(gradient, self.eta)
+        own, accumulated = _handle(variable), _handle(self._momentums[index])
         if self.coupled_weight_decay and self._use_weight_decay(variable):
-            gradient = gradient + self.coupled_weight_decay * variable
+            gradient = self._decayed(gradient, variable, accumulated)
         # One operation for the last two lines, which on a GPU is one launch instead of four.
         tf.raw_ops.ResourceApplyMomentum(
-            var=_handle(variable),
-            accum=_handle(self._momentums[index]),
+            var=own,
+            accum=accumulated,
             lr=tf.cast(learning_rate, variable.dtype),
             grad=gradient,
             momentum=tf.constant(self.momentum, variable.dtype),
         )
+
+    def _decayed(self, gradient: Any, variable: Any, accumulated: tf.Tensor) -> Any:
+        """The gradient with its decay, unless that is in the momentum: `m (M + d / m F) + G`.
+
+        There it takes one operation instead of two, and no tensor of the variable's size.
+        """
+        if not self.momentum:
+            return gradient + self.coupled_weight_decay * variable
+        tf.raw_ops.ResourceApplyGradientDescent(
+            var=accumulated,
+            alpha=tf.constant(-self.coupled_weight_decay / self.momentum, variable.dtype),
+            delta=tf.convert_to_tensor(variable),
+        )
+        return gradient
 
     def get_config(self) -> dict[str, Any]:
         """Returns the arguments, serialisable."""
@@ -116,8 +131,6 @@ def adaptive_gradient(gradient: Any, eta: float) -> Any:
     """
     size = math.prod(gradient.shape)
     wide = "float64" if keras.backend.standardize_dtype(gradient.dtype) == "float64" else "float32"
-    exact = keras.ops.cast(gradient, wide)  # the sum of squares overflows in float16
-    norm = keras.ops.sqrt(keras.ops.sum(keras.ops.square(exact)))
-    return keras.ops.cast(
-        exact * (eta * size**0.5 / keras.ops.maximum(norm, 1e-12)), gradient.dtype
-    )
+    exact = tf.cast(gradient, wide)  # the sum of squares overflows in float16
+    norm = tf.sqrt(2 * tf.nn.l2_loss(exact))
+    return tf.cast(exact * (eta * size**0.5 / tf.maximum(norm, 1e-12)), gradient.dtype)

@@ -32,7 +32,9 @@ def formula(f, gradients, is_adder, rates, momentum, weight_decay, eta):
 
 
 @pytest.mark.parametrize("is_adder", [True, False])
-@pytest.mark.parametrize("momentum, weight_decay, eta", [(0.9, 5e-4, 0.2), (0.0, 0.0, 1.0)])
+@pytest.mark.parametrize(
+    "momentum, weight_decay, eta", [(0.9, 5e-4, 0.2), (0.0, 5e-4, 0.2), (0.0, 0.0, 1.0)]
+)
 def test_several_steps_equal_the_formula(is_adder, momentum, weight_decay, eta):
     rng = np.random.default_rng(0)
     start, gradients = rng.standard_normal((3, 3, 4, 5)), rng.standard_normal((5, 3, 3, 4, 5))
