@@ -58,6 +58,7 @@ def test_rand_augment_varies_within_the_batch_and_stays_in_range(rand_augment):
     assert len({image.tobytes() for image in augmented}) > 40
 
 
+@pytest.mark.slow
 def test_rand_augment_is_a_function_of_the_key(rand_augment):
     images = tf.constant(photos(64))
     first = rand_augment(images, KEY).numpy()

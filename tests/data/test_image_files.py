@@ -95,6 +95,7 @@ def test_every_image_comes_once_with_its_label(folder):
     np.testing.assert_array_equal(labels, by_place)
 
 
+@pytest.mark.slow
 def test_starting_in_the_middle_gives_the_tail(folder):
     data = load(folder, augmentation=("standard", "randomerasing", "cutmix"))
     whole = collect(data.train(5, epochs=3))

@@ -54,6 +54,7 @@ def test_parts_of_the_test_set_hold_every_image_once(kind, folders, tmp_path):  
         np.testing.assert_array_equal(part[1], labels[i::3])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", FORMATS)
 def test_parts_are_full_where_broken_images_are_left_out(kind, folders):  # noqa: F811
     folder = folders[kind][1]

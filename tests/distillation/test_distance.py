@@ -134,6 +134,7 @@ def test_a_model_with_the_rbf_kernel_is_loaded_and_trained_on(tmp_path):
         np.testing.assert_allclose(logs[0][name], logs[1][name], rtol=1e-6, err_msg=name)
 
 
+@pytest.mark.slow
 def test_recomputed_distances_are_the_same():
     networks = [pkkd_tf.models.build("digits_resnet", k) for k in ("adder", "convolution")]
     model = pkkd_tf.PKKD(*networks, matching=FeatureMatching(kernel="rbf"))

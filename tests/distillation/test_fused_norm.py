@@ -116,6 +116,7 @@ def test_the_network_itself_is_left_alone():
         assert len(layer._inbound_nodes) == 1, layer.name  # else `layer.output` would be ambiguous
 
 
+@pytest.mark.slow
 def test_a_network_trains_as_with_the_stock_layers(monkeypatch):
     def trained_weights():
         model = pkkd(method="kd")

@@ -98,6 +98,7 @@ def test_recomputed_activations_are_of_the_same_weight():
         np.testing.assert_allclose(kept, recomputed, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_annealing_goes_on_where_the_optimizer_was_left(tmp_path):
     """Bit for bit: two steps, then the same two as in one go."""
     images, labels = batch(64)

@@ -47,7 +47,8 @@ def test_a_missing_library_is_named_without_its_path(monkeypatch):
     assert text == f"stock TensorFlow operations, {wanted}"
 
 
-@pytest.mark.parametrize("way", ["auto", pytest.param("reference", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("way", ["auto", "reference"])
 def test_output_and_report(way, tmp_path):
     done = subprocess.run(
         [sys.executable, *RUN, f"--output={tmp_path / 'run'}"],

@@ -68,6 +68,7 @@ def lines(axes) -> dict[str, np.ndarray]:
     return {line.get_label(): line.get_xydata() for line in axes.get_lines()}
 
 
+@pytest.mark.slow
 def test_learning_curves_of_a_distilled_run(tmp_path, drawn):
     pictures.learning_curves(history(tmp_path / "history.csv"), tmp_path / "curves.png")
     accuracy, loss, rate = drawn
@@ -293,6 +294,7 @@ def student_and_teacher() -> tuple[keras.Model, keras.Model]:
     return student, teacher
 
 
+@pytest.mark.slow
 def test_filter_histograms_take_the_adder_layers_and_their_counterparts(tmp_path, drawn):
     student, teacher = student_and_teacher()
     found = pictures.filter_histograms(student, teacher, tmp_path / "f.png")

@@ -72,6 +72,7 @@ def test_existing_output_is_kept(network, tmp_path):
     assert (tmp_path / "quantized.keras").read_bytes() == b"mine"
 
 
+@pytest.mark.slow
 def test_flags_that_would_do_nothing(tmp_path):
     command = [sys.executable, "-m", "experiments.quantize", "--model=x.keras", "--temperature=4"]
     done = subprocess.run([*command, f"--output={tmp_path}"], capture_output=True, text=True)

@@ -71,6 +71,7 @@ def test_digits_counts_as_in_keras(digits, files, name):
     assert has_adders(data) == (kind == "adder")
 
 
+@pytest.mark.slow
 def test_fused_adders_move_what_keras_counts(digits, files):
     """All activations alike; of the first convolution's norm TFLite keeps one number a channel."""
     operators = tflite_records((files / "custom_op.tflite").read_bytes())
@@ -230,6 +231,7 @@ def test_a_keras_file_beside_a_tflite_file_is_counted_in_its_format(files):
     assert "ANN adder, int8, one image" in done.stdout and "fp32" not in done.stdout
 
 
+@pytest.mark.slow
 def test_an_inference_runs(files):
     for name in ("cnn", "cnn_int8"):
         sources.read(str(files / f"{name}.tflite")).inference()()

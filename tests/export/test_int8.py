@@ -93,6 +93,7 @@ def test_close_to_the_network(network):
     assert report["difference"] < FLOAT_OUTPUTS and report["agreement"] > 0.9 and report["alive"]
 
 
+@pytest.mark.slow
 def test_fewer_bits_use_fewer_values_and_err_more(network):
     batch, differences = images(network, 8, seed=5), []
     for bits in (8, 6, 4):

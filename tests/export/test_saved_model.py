@@ -129,6 +129,7 @@ def test_float32_and_any_size(tmp_path):
     np.testing.assert_allclose(actual, plain.predict(images, verbose=0), atol=1e-4)
 
 
+@pytest.mark.slow
 def test_stock_operations_unless_compiled_is_asked_for(served, small, tmp_path, monkeypatch):
     assert not [name for name in operations(served) if name.startswith("Pkkd")]
     if compiled.is_available():
@@ -142,6 +143,7 @@ def test_stock_operations_unless_compiled_is_asked_for(served, small, tmp_path, 
     assert not (tmp_path / "other").exists()
 
 
+@pytest.mark.slow
 def test_different_outputs_are_not_kept(small, served, tmp_path, monkeypatch):
     """What the second signature does wrong is noticed, and what lay there stays."""
     shutil.copytree(served, tmp_path / "served")
@@ -159,6 +161,7 @@ def test_different_outputs_are_not_kept(small, served, tmp_path, monkeypatch):
         assert (tmp_path / "served" / name).read_bytes() == (served / name).read_bytes()
 
 
+@pytest.mark.slow
 def test_what_exists_is_replaced_on_demand_only(small, served, tmp_path):
     with pytest.raises(ExportError, match="must not exist, or --overwrite be given. Received: out"):
         saved_model.export_saved_model(small, served)

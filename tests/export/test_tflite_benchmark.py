@@ -90,6 +90,7 @@ def test_the_real_tool_is_given_the_flags(graphs, tmp_path):
         benchmark.run_tool(graphs[0], "x.so", 1, 1, 1, None, str(tool))
 
 
+@pytest.mark.slow
 def test_the_tool_on_the_path_measures(graphs, tmp_path):
     """The program itself finds it, and hands on every flag."""
     tool = tmp_path / "benchmark_model"

@@ -61,7 +61,7 @@ def response_and_gradients(x, f, dy, *window_and_mode):
 @pytest.mark.parametrize("dilation", [1, 2])
 @pytest.mark.parametrize("padding", ["SAME", "VALID", SYMMETRIC, ASYMMETRIC], ids=str)
 @pytest.mark.parametrize("stride", [1, 2, 3])
-@pytest.mark.parametrize("kernel", [1, 2, 3, 5])
+@pytest.mark.parametrize("kernel", [1, 2, 3, pytest.param(5, marks=pytest.mark.slow)])
 def test_square_windows(path, kernel, stride, padding, dilation, groups):
     channels, outputs, groups = (3, 6, 3) if groups == "depthwise" else (4, 2, groups)
     window = (stride, stride), padding, (dilation, dilation), groups

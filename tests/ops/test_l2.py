@@ -114,6 +114,7 @@ def test_sums_accumulate_in_float32(path, dtype):
     np.testing.assert_allclose(tf.cast(dx, tf.float64), expected, rtol=0, atol=bound)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("jit, groups", [(False, 2), (True, 1)])
 def test_unknown_sizes_and_xla(jit, groups):
     window = (2, 2), "SAME", (1, 1), groups
