@@ -1,5 +1,8 @@
 """The same numbers eagerly, in a graph, under XLA, from a SavedModel and on two replicas."""
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -91,3 +94,19 @@ def test_two_replicas_share_the_batch(path, tensors, two_replicas):
 def test_two_runs_are_bit_identical(path, tensors):
     for a, b in zip(response_and_gradients(*tensors), response_and_gradients(*tensors)):
         np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.slow
+def test_single_pixels_with_strides_stay_within_their_buffers():
+    """TensorFlow 2.21's own operation corrupted memory here: the process died within 300 calls."""
+    program = """
+import tensorflow as tf, pkkd_tf
+filters = tf.ones((1, 1, 3, 2))
+for _ in range(300):
+    with tf.GradientTape() as tape:
+        tape.watch(filters)
+        response = pkkd_tf.ops.adder_conv2d(tf.ones((3, 12, 8, 3)), filters, (1, 2), "SAME")
+    assert (tape.gradient(response, filters) == 0).numpy().all()
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
