@@ -68,7 +68,8 @@ def cluster_by_xla() -> None:
         RunError: there is no GPU, and no such flag.
     """
     flags = os.environ.get("TF_XLA_FLAGS", "")
-    if not tf.config.list_logical_devices("GPU") and "--tf_xla_cpu_global_jit" not in flags:
+    asked = {"--tf_xla_cpu_global_jit", "--tf_xla_cpu_global_jit=true"} & set(flags.split())
+    if not tf.config.list_logical_devices("GPU") and not asked:
         raise RunError(
             "--autoclustering needs a GPU, or TF_XLA_FLAGS=--tf_xla_cpu_global_jit. "
             f"Received: no GPU, TF_XLA_FLAGS={flags!r}"

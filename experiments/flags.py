@@ -49,6 +49,7 @@ NEEDS = (
     Need(("feature_share",), "no --beta", lambda o: o["beta"] is None),
     Need(("teacher_sign",), "--kernel=exponential", lambda o: o["kernel"] == "exponential"),
     Need(("autoclustering",), "no --jit_compile", lambda o: not o["jit_compile"]),
+    Need(("autoclustering",), "--logical_devices=1", lambda o: o["logical_devices"] == 1),
     Need(("logical_devices",), "--strategy=mirrored", lambda o: o["strategy"] == "mirrored"),
 )
 

@@ -31,6 +31,7 @@ FREE = (
     "logical_devices",
     "compare_plain",
     "jit_compile",
+    "autoclustering",
     "recompute",
     "on_nan",
 )

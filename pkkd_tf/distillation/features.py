@@ -132,7 +132,9 @@ class SimilarityKernel(keras.layers.Layer):
 
     def call(self, responses: Any) -> tf.Tensor:
         """Returns the similarities, in `[exp(-bound), exp(bound)]`."""
-        return clipped_exponential(self.exponent(responses), -self.bound, self.bound)
+        exponents = self.exponent(responses)
+        bound = tf.constant(self.bound, exponents.dtype)
+        return clipped_exponential(exponents, -bound, bound, tf.zeros_like(bound))
 
     def of_normalised(self, responses: tf.Tensor) -> tf.Tensor:
         """`2 sigma^2 exp(sign * u / (2 sigma^2))` of `u = normalise(responses)`.
@@ -141,9 +143,10 @@ class SimilarityKernel(keras.layers.Layer):
         """
         log_width, factor = tf.convert_to_tensor(self.log_width), math.log(self.initial_width)
         slope = tf.exp(-log_width) * tf.fill(responses.shape[-1:], self.sign / self.initial_width)
-        exponents = normalise(responses, slope, log_width + tf.fill(responses.shape[-1:], factor))
-        least, most = factor - self.bound, factor + self.bound
-        return clipped_exponential(exponents, log_width + least, log_width + most)
+        logarithm = factor + log_width
+        held = tf.stop_gradient(logarithm)
+        exponents = normalise(responses, slope, held + tf.zeros(responses.shape[-1:]))
+        return clipped_exponential(exponents, held - self.bound, held + self.bound, logarithm)
 
     def get_config(self) -> dict[str, Any]:
         """Returns the arguments, serialisable."""
@@ -299,11 +302,20 @@ def normalise(x: tf.Tensor, scale: Any = None, offset: Any = None) -> tf.Tensor:
 
 
 @tf.custom_gradient
-def clipped_exponential(x: tf.Tensor, least: Any, most: Any) -> tf.Tensor:
-    """`exp(min(max(x, least), most))`; what is clipped, and the bounds, get no gradient."""
-    clipped = tf.raw_ops.ClipByValue(t=x, clip_value_min=least, clip_value_max=most)
+def clipped_exponential(x: tf.Tensor, least: Any, most: Any, logarithm: tf.Tensor) -> tf.Tensor:
+    """`exp(min(max(x, least), most))`; what is clipped gets no gradient.
+
+    `logarithm` is that of a factor which is in `x` and in the bounds already; its gradient is.
+    """
+    clipped = tf.minimum(tf.maximum(x, least), most)  # NaN stays, by XLA too
     y = tf.exp(clipped)
-    return y, lambda upstream: (tf.where(tf.equal(x, clipped), upstream * y, 0.0), None, None)
+
+    def backward(upstream: tf.Tensor) -> tuple[Any, ...]:
+        slope = upstream * y
+        inside = tf.where(tf.equal(x, clipped), slope, tf.zeros([], x.dtype))
+        return inside, None, None, tf.reduce_sum(slope)
+
+    return y, backward
 
 
 def similarity(student: tf.Tensor, teacher: tf.Tensor) -> tf.Tensor:

@@ -91,9 +91,10 @@ class AdderSGD(keras.optimizers.Optimizer):
     def _decayed(self, gradient: Any, variable: Any, accumulated: tf.Tensor) -> Any:
         """The gradient with its decay, unless that is in the momentum: `m (M + d / m F) + G`.
 
-        There it takes one operation instead of two, and no tensor of the variable's size.
+        There it takes one operation instead of two, and no tensor of the variable's size; but XLA's
+        clusters leave it out, and d / m must be a number.
         """
-        if not self.momentum:
+        if self.momentum < 1e-3 or tf.config.optimizer.get_jit():
             return gradient + self.coupled_weight_decay * variable
         tf.raw_ops.ResourceApplyGradientDescent(
             var=accumulated,

@@ -128,6 +128,7 @@ GRADED = [
     {"response": "raw"},
     {"kernel": "rbf"},
     {"teacher_side": "trained", "teacher_sign": -1},
+    {"bound": 0.5},
 ]
 
 

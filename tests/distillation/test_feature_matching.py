@@ -118,9 +118,10 @@ def test_weight_decay_pulls_the_width_to_its_start_and_not_to_clipped_exponents(
 @pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16", "float64"])
 def test_the_kernel_computes_in_the_type_of_its_policy(policy):
     kernel = SimilarityKernel(initial_width=144.0, dtype=policy)
-    value = kernel(tf.constant([-144.0]))
-    assert value.dtype == kernel.compute_dtype
-    np.testing.assert_allclose(np.float64(value), [np.exp(-1)], rtol=5e-3)
+    for call in (kernel, tf.function(kernel)):
+        value = call(tf.constant([-144.0]))
+        assert value.dtype == kernel.compute_dtype
+        np.testing.assert_allclose(np.float64(value), [np.exp(-1)], rtol=5e-3)
 
 
 def test_the_kernel_is_rebuilt_from_its_config():

@@ -19,8 +19,9 @@ ON_A_PROCESSOR = "--tf_xla_cpu_global_jit"
 
 
 def test_a_processor_must_be_asked_for(monkeypatch):
-    monkeypatch.delenv("TF_XLA_FLAGS", raising=False)
-    with pytest.raises(RunError, match="needs a GPU, or .* Received: no GPU, TF_XLA_FLAGS=''"):
+    monkeypatch.setattr(devices.tf.config, "list_logical_devices", lambda kind: [])
+    monkeypatch.setenv("TF_XLA_FLAGS", f"{ON_A_PROCESSOR}=false")
+    with pytest.raises(RunError, match="needs a GPU, or .* Received: no GPU, TF_XLA_FLAGS='--tf"):
         devices.cluster_by_xla()
 
 

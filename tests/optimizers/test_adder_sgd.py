@@ -33,7 +33,8 @@ def formula(f, gradients, is_adder, rates, momentum, weight_decay, eta):
 
 @pytest.mark.parametrize("is_adder", [True, False])
 @pytest.mark.parametrize(
-    "momentum, weight_decay, eta", [(0.9, 5e-4, 0.2), (0.0, 5e-4, 0.2), (0.0, 0.0, 1.0)]
+    "momentum, weight_decay, eta",
+    [(0.9, 5e-4, 0.2), (0.0, 5e-4, 0.2), (1e-320, 5e-4, 0.2), (0.0, 0.0, 1.0)],
 )
 def test_several_steps_equal_the_formula(is_adder, momentum, weight_decay, eta):
     rng = np.random.default_rng(0)
@@ -197,13 +198,15 @@ def test_variables_can_be_spared_from_weight_decay():
 @pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])
 def test_momentum_and_variable_move_in_one_operation(dtype):
     """On a GPU the many small operations of an update take longer than the update."""
-    moved, optimizer = variable(np.ones((3, 4)), False, dtype), AdderSGD(0.5, momentum=0.5)
+    moved = variable(np.ones((3, 4)), False, dtype)
+    optimizer = AdderSGD(0.5, momentum=0.5, weight_decay=0.25)
     optimizer.build([moved])
     step = tf.function(lambda gradient: optimizer.apply([gradient], [moved]))
     gradient = tf.constant(np.full((3, 4), 0.25), dtype)
     operations = [o.type for o in step.get_concrete_function(gradient).graph.get_operations()]
     assert operations.count("ResourceApplyMomentum") == 1
+    assert operations.count("ResourceApplyGradientDescent") == 1  # the decay
     assert not {"Mul", "Sub", "AssignSubVariableOp"} & set(operations)
     for _ in range(2):
         step(gradient)
-    np.testing.assert_array_equal(moved.numpy().astype("float32"), 1 - 0.125 - 0.1875)
+    np.testing.assert_array_equal(moved.numpy().astype("float32"), 1 - 0.25 - 0.34375)
