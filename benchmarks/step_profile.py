@@ -25,7 +25,7 @@ import tensorflow as tf
 import pkkd_tf
 from benchmarks import gpu_placement, measure, report, step_parts, xplane
 from benchmarks.input_pipeline import write_arrays
-from experiments import devices
+from experiments import devices, errors
 from pkkd_tf.ops import compiled
 
 MODELS = ("resnet20", "resnet32", "vgg_small")
@@ -133,4 +133,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    raise SystemExit(errors.exit_code(main))
