@@ -237,14 +237,15 @@ def test_foreign_checkpoint_is_refused(whole, options, tmp_path):
 def test_new_flags_do_not_shut_out_runs_begun_before_them(whole):
     """A flag that comes into being needs a place in FREE or NEUTRAL; these have been there."""
     newest = max((whole / "checkpoints").glob("epoch_*.json"))
+    identity = sorted(json.loads(newest.read_text())["identity"])
     assert (
-        sorted(json.loads(newest.read_text())["identity"])
+        identity
         == (
-            "alpha augmentation batch_size beta dataset deterministic epochs eta feature_share "
-            "image_size input_gradient kernel learning_rate limit_train matched_layers method model "
-            "momentum monitor_every num_classes precision response seed skip_broken_images smoke "
-            "steps_per_execution student_alignment teacher teacher_gradient teacher_side teacher_sign "
-            "temperature weight_decay"
+            "alpha augmentation batch_size beta dataset deterministic epochs eta "
+            "feature_share image_size input_gradient kernel learning_rate limit_train "
+            "matched_layers method model momentum monitor_every num_classes precision "
+            "response seed skip_broken_images smoke steps_per_execution student_alignment "
+            "teacher teacher_gradient teacher_side teacher_sign temperature weight_decay"
         ).split()
     )
 
