@@ -122,6 +122,7 @@ def test_with_teacher_gradient_it_does():
     assert any((moved[0][name] != moved[1][name]).any() for name in moved[0])
 
 
+@pytest.mark.slow
 def test_a_model_with_the_rbf_kernel_is_loaded_and_trained_on(tmp_path):
     model = compiled(matching=FeatureMatching(kernel="rbf"), monitor_every=1)
     fit(model, 1)

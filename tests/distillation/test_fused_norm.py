@@ -132,6 +132,7 @@ def test_a_network_trains_as_with_the_stock_layers(monkeypatch):
         np.testing.assert_allclose(a, b, rtol=2e-4, atol=2e-5)
 
 
+@pytest.mark.slow
 def test_the_saved_student_holds_the_stock_layers(tmp_path):
     student = network("adder")
     model = pkkd(student)

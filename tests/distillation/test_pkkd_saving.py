@@ -167,6 +167,7 @@ class InterruptBefore(keras.callbacks.Callback):
             raise Interrupted
 
 
+@pytest.mark.slow
 def test_backup_and_restore_resumes_bit_for_bit(tmp_path):
     def start(*callbacks):
         model = compiled(optimizer=schedule(), monitor_every=2, shape=SHAPE)
@@ -183,6 +184,7 @@ def test_backup_and_restore_resumes_bit_for_bit(tmp_path):
     assert_same(whole, resumed)
 
 
+@pytest.mark.slow
 def test_model_checkpoint_writes_models_that_load(tmp_path):
     path = str(tmp_path / "{epoch}.keras")
     model = compiled(method="kd")

@@ -170,6 +170,7 @@ def test_a_fine_tuned_network_is_the_simulated_one(network):
     assert report["difference"] < quantized(network, bits=4)[1]["difference"] / 2
 
 
+@pytest.mark.slow
 def test_a_network_of_convolutions_by_tflite_itself():
     model = calibrated(models.build("digits_resnet", "convolution"))
     data, report = quantized(model)

@@ -45,6 +45,7 @@ def test_any_text(text):
     describe_or_refuse(text)
 
 
+@pytest.mark.slow
 @settings(max_examples=300, derandomize=True, database=None, deadline=None)
 @given(VALUES, VALUES, st.sampled_from(["all", "cluster", "worker", "task", "index"]))
 def test_any_value_in_any_place(value, other, place):

@@ -48,7 +48,9 @@ np.savez(sys.argv[1], **outputs)
 PATHS = ["reference", *(["compiled"] if compiled.is_available() else [])]
 
 
-@pytest.mark.parametrize("name", ["digits_resnet", "vgg_small", "resnet50"])
+@pytest.mark.parametrize(
+    "name", ["digits_resnet", "vgg_small", pytest.param("resnet50", marks=pytest.mark.slow)]
+)
 def test_config_round_trip(name):
     shape = (64, 64, 3) if name == "resnet50" else None
     model = models.build(name, num_classes=7, input_shape=shape, input_gradient="sign")

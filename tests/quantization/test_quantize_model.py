@@ -135,6 +135,7 @@ def test_fewer_bits_err_more(trained, quantized, images):
     assert errors[0] < 0.3 * errors[1] < 0.3 * errors[2]
 
 
+@pytest.mark.slow
 def test_re_estimated_statistics_bring_accuracy_back(trained, quantized):
     """How many images that is depends on the processor's last bits; the logits do not."""
     model, (pixels, _) = copy(quantized(2, 1)), next(iter(pkkd_tf.data.load("digits").test(360)))
