@@ -6,7 +6,8 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from pkkd_tf.distillation.features import FeatureLoss, effective_rank, similarity
+from pkkd_tf.distillation.features import FeatureLoss
+from pkkd_tf.distillation.similarity import effective_rank, similarity
 
 PARTS = ("ce", "kd", "feature")
 SHARES = tuple(f"share_{part}" for part in PARTS)

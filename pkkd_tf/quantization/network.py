@@ -1,22 +1,21 @@
 """From a trained network to one that computes in rounded numbers, and back."""
 
-from collections.abc import Callable
 from typing import Any
 
 import keras
 import numpy as np
 
 from pkkd_tf.layers import AdderConv2D, AdderDepthwiseConv2D
-from pkkd_tf.quantization import calibration
 from pkkd_tf.quantization.fake_quantize import check_bits
+from pkkd_tf.quantization.filter_groups import as_operation, group_filters
 from pkkd_tf.quantization.layers import (
     FakeQuantize,
     QuantizedAdderConv2D,
     QuantizedAdderDepthwiseConv2D,
-    QuantizedConv2D,
-    QuantizedDense,
 )
+from pkkd_tf.quantization.network_ranges import SUFFIX, calibrate_ranges
 from pkkd_tf.quantization.placement import ADDERS, adder_sources, rounded_tensors
+from pkkd_tf.quantization.products import QuantizedConv2D, QuantizedDense
 
 QUANTIZED: dict[type, Any] = {
     AdderConv2D: QuantizedAdderConv2D,
@@ -27,8 +26,6 @@ QUANTIZED: dict[type, Any] = {
 PLAIN: dict[type, Any] = {quantized: plain for plain, quantized in QUANTIZED.items()}
 OWN_ARGUMENTS = ("bits", "filter_groups", "train_range")
 TENSOR_BITS = 8
-BATCH = 64
-SUFFIX = "_quantize"
 
 
 def quantize_model(
@@ -92,7 +89,7 @@ def quantize_model(
     model = keras.Model(model.inputs[0], model.outputs[0], name=model.name)
     _check_layers(model)
     groups = {
-        layer.name: group_filters(_filters(layer), scale_groups)
+        layer.name: group_filters(as_operation(layer), scale_groups)
         for layer in model.layers
         if type(layer) is AdderConv2D and layer.groups == 1
     }
@@ -101,7 +98,7 @@ def quantize_model(
     tensor_bits = dict.fromkeys(readers, bits) if common else {}
     copied = _rebuild(model, bits, groups, train_ranges, tensor_bits)
     _copy_weights(model, copied)
-    _calibrate(model, copied, calibration_images, readers)
+    calibrate_ranges(model, copied, calibration_images, readers)
     return copied
 
 
@@ -133,77 +130,6 @@ def strip_quantization(model: keras.Model) -> keras.Model:
         weights = model.get_layer(layer.name).weights[: len(layer.weights)]
         layer.set_weights([keras.ops.convert_to_numpy(w) for w in weights])
     return plain
-
-
-def ranges(model: keras.Model) -> dict[str, dict[str, Any]]:
-    """The ranges of the adder layers of a quantized network.
-
-    Args:
-        model: what `quantize_model` returned, trained or not.
-
-    Returns:
-        Layer name -> `{"bits": int, "ranges": [(low, high), ...], "filter_groups": [int, ...]}`:
-        one range a group, shared by the layer's inputs and the filters of the group, and the group
-        of each filter.
-
-    Example:
-        >>> ranges(quantized)["stage1_block1_conv1"]["ranges"]
-        [(0.0, 3.94)]
-    """
-    return {
-        layer.name: {
-            "bits": layer.bits,
-            "ranges": layer.range.ends(),
-            "filter_groups": list(getattr(layer, "filter_groups", [0] * layer.kernel.shape[-1])),
-        }
-        for layer in model.layers
-        if isinstance(layer, QuantizedAdderConv2D | QuantizedAdderDepthwiseConv2D)
-    }
-
-
-def tensor_ranges(model: keras.Model) -> dict[str, tuple[float, float]]:
-    """The ranges of the tensors between operators of a quantized network.
-
-    Args:
-        model: what `quantize_model` returned, trained or not.
-
-    Returns:
-        Name of the layer whose output is rounded (of the input layer too) -> `(low, high)`.
-
-    Example:
-        >>> tensor_ranges(quantized)["stem_relu"]
-        (0.0, 3.94)
-    """
-    return {
-        layer.name.removesuffix(SUFFIX): layer.range.ends()[0]
-        for layer in model.layers
-        if isinstance(layer, FakeQuantize)
-    }
-
-
-def group_filters(filters: np.ndarray, count: int) -> list[int]:
-    """Groups filters of similar extent: k-means on the largest |w| of each.
-
-    Args:
-        filters: array (kh, kw, C, O).
-        count: int, most groups.
-
-    Returns:
-        For each filter its group, counted from 0 in the order of the extents.
-
-    Example:
-        >>> group_filters(np.array([[[[1.0, 5.0, 1.1, 5.2]]]]), 2)
-        [0, 1, 0, 1]
-    """
-    from sklearn.cluster import KMeans  # a second of importing, for this alone
-
-    extents = np.abs(filters).max((0, 1, 2))[:, None]
-    count = min(count, len(np.unique(extents)))
-    if count == 1:
-        return [0] * len(extents)
-    fitted = KMeans(count, n_init=10, random_state=0).fit(extents)
-    rank = np.argsort(np.argsort(fitted.cluster_centers_[:, 0]))
-    return [int(rank[label]) for label in fitted.labels_]
 
 
 def _check_layers(model: keras.Model) -> None:
@@ -264,70 +190,3 @@ def _copy_weights(model: keras.Model, copied: keras.Model) -> None:
     for layer in model.layers:
         for ours, theirs in zip(copied.get_layer(layer.name).weights, layer.weights):
             ours.assign(theirs)
-
-
-def _calibrate(
-    model: keras.Model, copied: keras.Model, images: np.ndarray, readers: dict[str, list[str]]
-) -> None:
-    names = list(tensor_ranges(copied))
-    wanted = {name: model.get_layer(name).output for name in names}
-    adders = [name for group in readers.values() for name in group]
-    inputs = {f"{name} input": model.get_layer(name).input for name in adders}
-    found = _outputs(keras.Model(model.input, {**wanted, **inputs}), images)
-    for name in names:
-        tensor = copied.get_layer(name + SUFFIX).range
-        layers = [copied.get_layer(reader) for reader in readers.get(name, [])]
-        samples = [found[f"{layer.name} input"] for layer in layers]
-        if layers and _is_common(layers, tensor.bits):
-            common = _common_range(layers, samples)
-            for shared in (tensor, *(layer.range for layer in layers)):
-                shared.assign([common])
-            continue
-        tensor.assign([calibration.tensor_range(found[name], tensor.bits)])
-        for layer, x in zip(layers, samples):
-            errors = [_error(layer, x, index) for index in range(layer.range.count)]
-            layer.range.assign([calibration.search(x, error, layer.bits) for error in errors])
-
-
-def _is_common(layers: list[Any], bits: int) -> bool:
-    """Whether a tensor of `bits` and the layers that read it can have one range."""
-    return all(
-        layer.range.count == 1 and layer.bits == bits and not layer.train_range for layer in layers
-    )
-
-
-def _outputs(model: keras.Model, images: np.ndarray) -> dict[str, np.ndarray]:
-    parts = [
-        keras.tree.map_structure(np.asarray, model(batch, training=False))
-        for batch in np.array_split(images, -(-len(images) // BATCH))
-    ]
-    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-
-
-def _common_range(layers: list[Any], samples: list[np.ndarray]) -> tuple[float, float]:
-    """One range for all layers that read a tensor: the best for their relative errors' sum."""
-    errors = [_error(layer, x, 0) for layer, x in zip(layers, samples)]
-    return calibration.search(
-        samples[0], lambda low, high: sum(error(low, high) for error in errors), layers[0].bits
-    )
-
-
-def _error(layer: Any, x: np.ndarray, group: int) -> Callable[[float, float], float]:
-    """How much the response of a layer's filters of one group errs, as a function of the range."""
-    depthwise = isinstance(layer, AdderDepthwiseConv2D)
-    filters = _filters(layer)
-    if not depthwise:
-        filters = filters[..., np.equal(layer.filter_groups, group)]
-    if layer.data_format == "channels_first":
-        x = np.moveaxis(x, 1, -1)
-    groups = x.shape[-1] if depthwise else layer.groups
-    window = layer.strides, layer.padding.upper(), layer.dilation_rate, groups
-    return calibration.response_error(x, filters, window, layer.bits)
-
-
-def _filters(layer: Any) -> np.ndarray:
-    """The filters of an adder layer as the operation takes them, float32."""
-    kernel = keras.ops.convert_to_numpy(layer.kernel).astype("float32")
-    if isinstance(layer, AdderDepthwiseConv2D):
-        return kernel.reshape(*kernel.shape[:2], 1, -1)
-    return kernel

@@ -10,7 +10,7 @@ import pytest
 import tensorflow as tf
 
 from pkkd_tf.distillation import FeatureLoss, FeatureMatching
-from pkkd_tf.distillation.features import effective_rank
+from pkkd_tf.distillation.similarity import effective_rank
 from pkkd_tf.ops import adder_conv2d
 
 CHANNELS, STEPS = 6, 150

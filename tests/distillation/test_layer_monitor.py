@@ -8,7 +8,7 @@ import tensorflow as tf
 from tiny_networks import batch, compiled, fit
 
 from pkkd_tf.distillation import FeatureMatching, monitor
-from pkkd_tf.distillation.features import effective_rank
+from pkkd_tf.distillation.similarity import effective_rank
 from pkkd_tf.optimizers import AdderSGD
 
 STATISTICS = {"share_ce", "share_kd", "share_feature", "filter_rms"}
