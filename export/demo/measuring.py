@@ -10,7 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from custom_ops import build_delegate
-from export import benchmark, program
+from export import latency, program
 from export.demo.files import Exported
 from export.energy import NetworkEnergy, estimate, tflite_bits, tflite_records
 from export.program import ExportError
@@ -64,7 +64,7 @@ class FileFigures:
     bytes: int
     accuracy: float
     agreement: float
-    timing: benchmark.Timing
+    timing: latency.Timing
     energy: NetworkEnergy
 
 
@@ -127,7 +127,7 @@ def measure(setting: Setting, data: ImageDataset, exported: Sequence[Exported]) 
     classes = [_classes(_tflite(e.path, delegate), data, setting) for e in exported]
     print(f"accuracy: {len(labels):,} test images", flush=True)
     paths = [os.fspath(e.path) for e in exported]
-    timings = benchmark.measure(paths, os.fspath(delegate), THREADS, setting.num_runs, 10)
+    timings = latency.measure(paths, os.fspath(delegate), THREADS, setting.num_runs, 10)
     load = os.getloadavg()[0]
     files = {
         e.variant.name: FileFigures(

@@ -11,7 +11,6 @@ import numpy as np
 from experiments.atomic import write_files
 from experiments.report import environment
 from experiments.report import tables as form
-from export.benchmark import ratios
 from export.demo import commands, pictures, verdict
 from export.demo.document import Code, Picture, Section, Table, Text, markdown, page
 from export.demo.measuring import THREADS, Figures, FileFigures, Setting
@@ -19,6 +18,7 @@ from export.energy import HOROWITZ
 from export.energy import picture as energy_picture
 from export.energy.estimate import MEMORY_MODEL
 from export.energy.tflite_records import TFLITE_MEMORY_MODEL
+from export.latency import ratios
 from export.program import ExportError
 from export.tflite import interpreters
 

@@ -1,7 +1,7 @@
 """What the measured numbers say, in words that the numbers choose."""
 
-from export.benchmark import ratios
 from export.demo.measuring import Figures, FileFigures
+from export.latency import ratios
 
 SAME = 0.05  # a ratio this near to 1 is called the same
 

@@ -5,10 +5,11 @@ from typing import Any
 import tensorflow as tf
 
 from pkkd_tf.data.cropping import random_crop_and_flip
-from pkkd_tf.data.dataset import ImageDataset, Shard, Span, training_subset
+from pkkd_tf.data.dataset import ImageDataset, training_subset
 from pkkd_tf.data.randomness import augmentation_key, fixed_permutation
 from pkkd_tf.data.readers import Arrays
 from pkkd_tf.data.resident import ResidentDataset
+from pkkd_tf.data.spans import Shard, Span
 
 
 class InMemoryDataset(ImageDataset):

@@ -5,9 +5,10 @@ from typing import Any, NamedTuple
 
 import tensorflow as tf
 
-from pkkd_tf.data.dataset import Shard, Span, training_subset
+from pkkd_tf.data.dataset import training_subset
 from pkkd_tf.data.photos import PhotoDataset
 from pkkd_tf.data.randomness import augmentation_key, fixed_permutation, fold
+from pkkd_tf.data.spans import Shard, Span
 
 SUBSTITUTES = 7
 BLOCK = 16  # photos that are looked up in one call

@@ -5,10 +5,11 @@ from typing import Any
 
 import tensorflow as tf
 
-from pkkd_tf.data.dataset import Shard, Span, check_limit
+from pkkd_tf.data.dataset import check_limit
 from pkkd_tf.data.photos import PhotoDataset
 from pkkd_tf.data.prepared import parse_photo
 from pkkd_tf.data.randomness import augmentation_key, fixed_permutation, fold, order_key
+from pkkd_tf.data.spans import Shard, Span
 
 SHUFFLE_BLOCK = 8192
 

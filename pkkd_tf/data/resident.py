@@ -6,8 +6,9 @@ import tensorflow as tf
 
 from pkkd_tf.data.augmentation import BatchAugmentation, normalize
 from pkkd_tf.data.cropping import Windows, cut_windows, draw_windows
-from pkkd_tf.data.dataset import ImageDataset, Shard, Span, check_test, finished
+from pkkd_tf.data.dataset import ImageDataset, finished
 from pkkd_tf.data.randomness import augmentation_key
+from pkkd_tf.data.spans import Shard, Span, check_test
 
 
 class TrainingPlan(NamedTuple):

@@ -14,10 +14,10 @@ import keras
 import numpy as np
 import pytest
 
-from export.benchmark import Timing
 from export.demo import VARIANTS, Setting, commands, find_or_train, measuring, report, runs, verdict
 from export.demo.document import Code, Picture, Table, Text, markdown, page
 from export.energy import estimate, tflite_records
+from export.latency import Timing
 from export.program import ExportError
 from export.tflite import Network
 from pkkd_tf import data, models

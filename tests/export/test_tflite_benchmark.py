@@ -9,7 +9,7 @@ import keras
 import numpy as np
 import pytest
 
-from export import benchmark, operator_profile
+from export import benchmark, latency, operator_profile
 from export.program import ExportError
 from export.tflite import Network, convert
 from export.tflite.converter import convert_int8
@@ -29,9 +29,7 @@ def graphs(tmp_path_factory):
 
 
 def test_figures(graphs):
-    small, large = benchmark.measure(
-        graphs, str(delegate_library.path()), num_runs=30, warmup_runs=3
-    )
+    small, large = latency.measure(graphs, str(delegate_library.path()), num_runs=30, warmup_runs=3)
     assert len(small.runs) == len(large.runs) == 30
     assert np.median(large.runs) > 5 * np.median(small.runs)
     assert small.init > 0 and small.first > 0 and small.warmup > 0 and large.memory >= 0
@@ -45,7 +43,7 @@ def test_figures(graphs):
 
 def test_an_input_of_another_shape(graphs):
     one, eight = (
-        benchmark.measure(
+        latency.measure(
             graphs[1:], str(delegate_library.path()), num_runs=9, input_shape=(n, 64, 64, 8)
         )[0]
         for n in (1, 8)
@@ -124,11 +122,11 @@ def int8_graph(tmp_path_factory):
 def test_int8_models(int8_graph):
     """Inputs over all of int8, and times like any other model's."""
     network = Network(int8_graph.read_bytes())
-    images = benchmark._random_input(network, (64, 32, 32, 8))
+    images = latency.random_input(network, (64, 32, 32, 8))
     assert images.dtype == np.int8 and (images.min(), images.max()) == (-128, 127)
-    (timing,) = benchmark.measure([str(int8_graph)], num_runs=5, warmup_runs=1)
+    (timing,) = latency.measure([str(int8_graph)], num_runs=5, warmup_runs=1)
     assert timing.runs.min() > 0
-    assert benchmark.ratios(timing, timing) == (1.0, 1.0)
+    assert latency.ratios(timing, timing) == (1.0, 1.0)
 
 
 def test_profile_of_a_model(int8_graph):
@@ -173,12 +171,12 @@ def test_command_line_profiles_custom_operators(graphs):
 
 def test_errors(graphs, tmp_path):
     with pytest.raises(ExportError, match="an existing .tflite file. Received: graph='none'"):
-        benchmark.measure(["none"])
+        latency.measure(["none"])
     with pytest.raises(ExportError, match="needs its delegate. Received: delegate=None, .*unreso"):
-        benchmark.measure(graphs[:1])
+        latency.measure(graphs[:1])
     (tmp_path / "text.tflite").write_text("this is not a model at all")
     with pytest.raises(ExportError, match="one that the interpreter takes"):
-        benchmark.measure([str(tmp_path / "text.tflite")])
+        latency.measure([str(tmp_path / "text.tflite")])
 
 
 @pytest.mark.parametrize("text", ["flags", "flags:", ":1", "a:b:c"])
@@ -191,12 +189,12 @@ def test_options_must_be_pairs(text):
 def test_collecting_garbage_is_not_timed(graphs, monkeypatch):
     """It empties the caches: the run after it took ten times the others'."""
     calls = []
-    invoke = benchmark.Network.invoke
-    monkeypatch.setattr(benchmark.Network, "invoke", lambda n: (calls.append("run"), invoke(n)))
-    monkeypatch.setattr(benchmark.gc, "collect", lambda: calls.append("collected"))
-    timing = benchmark.measure(graphs[:1], str(delegate_library.path()), 1, 3, 2)[0]
+    invoke = latency.Network.invoke
+    monkeypatch.setattr(latency.Network, "invoke", lambda n: (calls.append("run"), invoke(n)))
+    monkeypatch.setattr(latency.gc, "collect", lambda: calls.append("collected"))
+    timing = latency.measure(graphs[:1], str(delegate_library.path()), 1, 3, 2)[0]
     assert calls == ["run"] * 2 + ["collected"] + ["run"] * 4
-    assert len(timing.runs) == 3 and benchmark.gc.isenabled()
+    assert len(timing.runs) == 3 and latency.gc.isenabled()
 
 
 @pytest.mark.parametrize("sizes", [["a", "b"], ["0", "8"], ["-1"], [""]])
