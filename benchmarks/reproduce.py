@@ -52,13 +52,22 @@ class Run:
         length = f"{self.epochs}_epochs_batch_{self.batch_size}"
         return f"{self.row.dataset}_{row}_{length}_seed_{self.seed}"
 
+    @property
+    def teacher(self) -> "Run | None":
+        """The run whose network this one is taught by, which must be done before."""
+        return self.row.teacher and dataclasses.replace(self, row=self.row.teacher)
+
     def command(self, options: dict[str, Any]) -> list[str]:
         """The training as a command that begins or goes on."""
         own = [f"--seed={self.seed}", f"--epochs={self.epochs}", f"--batch_size={self.batch_size}"]
         place = [f"--data_dir={options['data_dir']}", f"--output={self.folder(options)}"]
         common = ["--requeue", "--verbose=2", *options["flag"]]
         program = [sys.executable, "-m", "experiments.cifar"]
-        return [*program, *self.row.flags(), *own, *place, *common]
+        command = [*program, *self.row.flags(), *own, *place, *common]
+        if self.teacher is None:
+            return command
+        file = str(self.teacher.folder(options) / "student.keras")
+        return [word.replace(rows.TEACHER, file) for word in command]
 
     def folder(self, options: dict[str, Any]) -> Path:
         """Where the run writes."""
@@ -87,17 +96,28 @@ class Queue:
         while self.waiting or self.active:
             if time.monotonic() > deadline or self.stopping.is_set():
                 self._stop()
-            while self.waiting and len(self.active) < self.options["parallel"]:
-                self._start(self.waiting.pop(0))
+            while len(self.active) < self.options["parallel"] and (run := self._next()):
+                self._start(run)
             for run in [run for run, process in self.active.items() if process.poll() is not None]:
                 self._finish(run, self.active.pop(run).returncode)
             time.sleep(POLL_SECONDS)
         if self.failed:
             raise RunError(f"Every run must end well. Received: {'; '.join(self.failed)}")
 
+    def _next(self) -> Run | None:
+        """Takes the first that can start; None where all that wait need a run that is going on."""
+        for run in self.waiting:
+            if run.teacher is None or self._done(run.teacher):
+                self.waiting.remove(run)
+                return run
+        return None
+
+    def _done(self, run: Run) -> bool:
+        return (run.folder(self.options) / "report.json").is_file()
+
     def _recorded(self, run: Run) -> bool:
         """Enters a run into the table if it is done; returns whether it is."""
-        done = (run.folder(self.options) / "report.json").is_file()
+        done = self._done(run)
         if done:
             record(run, run.folder(self.options), Path(self.options["results"]))
         return done
@@ -121,6 +141,9 @@ class Queue:
         log = run.folder(self.options).with_suffix(".log")
         last = (log.read_text().strip().splitlines() or [""])[-1]
         self.failed.append(f"{run.name} ended with {code}: {last}")
+        for pupil in [other for other in self.waiting if other.teacher == run]:
+            self.waiting.remove(pupil)
+            self.failed.append(f"{pupil.name} has no teacher")
 
     def _stop(self) -> None:
         for process in self.active.values():

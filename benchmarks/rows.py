@@ -18,7 +18,9 @@ METHODS = {
     "resnet32": ("cnn", "plain", "pkkd"),
     "vgg_small": ("cnn", "plain", "pkkd"),
 }
-# Name: method, flags beside the defaults: each differs from its method in one thing.
+TEACHER = "{teacher}"  # stands for what the row `cnn` of the same seed has trained
+# Name: method, flags beside the defaults: each differs from its method in one thing, or in both
+# weights of its losses.
 CHOICES = {
     "share_0.01": ("pkkd", ["--feature_share=0.01"]),
     "share_0.03": ("pkkd", ["--feature_share=0.03"]),
@@ -33,6 +35,9 @@ CHOICES = {
     "aligned_teacher": ("pkkd", ["--teacher_side=trained"]),
     "raw_response": ("pkkd", ["--response=raw"]),
     "all_layers": ("pkkd", ["--matched_layers=all"]),
+    "alpha_0.5_beta_0.01": ("pkkd", ["--alpha=0.5", "--beta=0.01"]),
+    "alpha_2_beta_0.01": ("pkkd", ["--alpha=2", "--beta=0.01"]),
+    "fixed_teacher": ("kd", [f"--teacher={TEACHER}"]),
     "alpha_0.5": ("kd", ["--alpha=0.5"]),
     "alpha_2": ("kd", ["--alpha=2"]),
     "temperature_4": ("kd", ["--temperature=4"]),
@@ -68,6 +73,12 @@ class Row:
         file = f"flags/{self.dataset}_{FLAGFILES[self.model]}.cfg"
         return [f"--flagfile={file}", f"--method={self.method}", *own]
 
+    @property
+    def teacher(self) -> "Row | None":
+        """The row whose network teaches this one and is held; None: it learns beside this one."""
+        is_held = any(TEACHER in flag for flag in self.flags())
+        return Row(self.dataset, self.model, "cnn") if is_held else None
+
     def published(self) -> float | None:
         """The accuracy that was published, in %."""
         figures = PUBLISHED[self.dataset, self.model]
@@ -81,7 +92,7 @@ def rows(dataset: str) -> list[Row]:
 
 
 def chosen(dataset: str, names: Iterable[str]) -> list[Row]:
-    """The rows of these names; `published` and `choices` stand for several.
+    """The rows of these names, their teachers before them; `published` and `choices` are several.
 
     Raises:
         ValueError: a name that is none.
@@ -94,5 +105,6 @@ def chosen(dataset: str, names: Iterable[str]) -> list[Row]:
     for name in names:
         if name not in by_name:
             raise ValueError(f"A row must be one of {', '.join(by_name)}. Received: {name!r}")
-        found += [row for row in by_name[name] if row not in found]
+        for row in by_name[name]:
+            found += [r for r in (row.teacher, row) if r is not None and r not in found]
     return found

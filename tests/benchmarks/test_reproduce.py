@@ -29,10 +29,10 @@ def images(tmp_path):
     return folder
 
 
-def start(folder, images, *more):
+def start(folder, images, *more, row="resnet20/plain"):
     command = [sys.executable, "-m", "benchmarks.reproduce", f"--data_dir={images}"]
     command += [f"--output={folder / 'runs'}", f"--results={folder / 'results'}", "--seeds=1"]
-    command += ["--rows=resnet20/plain", "--epochs=1", "--batch_size=8", *more]
+    command += [f"--rows={row}", "--epochs=1", "--batch_size=8", *more]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
@@ -62,6 +62,17 @@ def test_names_stand_for_rows():
     assert [row.name for row in both] == ["resnet20/pkkd/beta_0.01", "resnet20/kd"]
     with pytest.raises(ValueError, match="must be one of published, choices.* Received: 'r20'"):
         rows.chosen("cifar10", ["r20"])
+
+
+def test_a_fixed_teacher_is_trained_before():
+    cnn, pupil = rows.chosen("cifar10", ["resnet20/kd/fixed_teacher"])
+    assert (cnn.name, pupil.teacher, cnn.teacher) == ("resnet20/cnn", cnn, None)
+    name = "cifar10_resnet20_cnn_2_epochs_batch_256_seed_3"
+    options = {"data_dir": "data", "output": "runs", "flag": []}
+    command = Run(pupil, 3, 2, 256).command(options)
+    assert f"--teacher=runs/{name}/student.keras" in command
+    assert Run(cnn, 3, 2, 256).name == name
+    assert not any(word.startswith("--teacher=") for word in Run(cnn, 3, 2, 256).command(options))
 
 
 def finished(folder, run, accuracies):
@@ -99,6 +110,23 @@ def test_a_run_that_fails_is_told_with_its_last_words(tmp_path):
     _, text = process.communicate()
     assert process.returncode == 1
     assert re.search(rf"Every run must end well. Received: {NAME} ended with 1: error: ", text)
+
+
+@pytest.mark.slow
+def test_a_fixed_teacher_teaches_and_none_is_missed(tmp_path, images):
+    """Both at once are allowed; the pupil waits for its teacher, and does not start without."""
+    options = "--parallel=2", "--flag=--monitor_every=0", "--batch_size=80"
+    process = start(tmp_path, images, *options, row="resnet20/kd/fixed_teacher")
+    _, text = process.communicate()
+    assert process.returncode == 0, text
+    teacher, pupil = results_table.read(tmp_path / "results")
+    assert (teacher["method"], pupil["choice"]) == ("cnn", "fixed_teacher")
+    assert pupil["teacher_final"] == teacher["student_final"]
+    (tmp_path / "empty").mkdir()
+    process = start(tmp_path / "empty", tmp_path, *options, row="resnet20/kd/fixed_teacher")
+    _, text = process.communicate()
+    assert process.returncode == 1
+    assert "_kd_fixed_teacher_1_epochs_batch_80_seed_0 has no teacher" in text
 
 
 @pytest.mark.slow
