@@ -3,7 +3,8 @@
     python -m benchmarks.results_table --results=results/cifar10
 
 Reads runs.csv and curves/ in that folder; writes table.md, means and sample standard deviations
-over seeds beside the published figures, and a picture of learning curves for each network.
+over seeds beside the published figures, and a picture of learning curves for each network. It shows
+the filters of each network and method too, as far as runs left pictures of them in filters/.
 """
 
 import argparse
@@ -26,14 +27,19 @@ KEYS = "dataset", "model", "method", "choice", "epochs", "batch_size"
 def record(run: Any, folder: pathlib.Path, results: pathlib.Path) -> None:
     """Enters a finished run into runs.csv, in place of an older one of its name, and its curve.
 
+    The filters are kept of the first seed of every network and method, without the open choices.
+
     Args:
         run: a `benchmarks.reproduce.Run`.
         folder: what the run wrote.
-        results: folder of runs.csv and curves.
+        results: folder of runs.csv, curves and filters.
     """
     report = json.loads((folder / "report.json").read_text())
     curve = (folder / "history.csv").read_bytes()
     write_files(results / "curves", {f"{run.name}.csv": curve})
+    if run.seed == 0 and not run.row.choice:
+        picture = (folder / "filters.png").read_bytes()
+        write_files(results / "filters", {f"{run.name}.png": picture})
     kept = [row for row in read(results) if row["run"] != run.name]
     table = sorted([*kept, _row(run, report)], key=lambda row: row["run"])
     text = io.StringIO()
@@ -115,6 +121,16 @@ def curves(results: pathlib.Path) -> list[str]:
     return list(drawn)
 
 
+def filters(results: pathlib.Path) -> str:
+    """Markdown: the pictures of filters there are."""
+    files = [results / "filters" / f"{run['run']}.png" for run in read(results)]
+    return "".join(
+        f"\n![Filters of {file.stem}: Laplace and Gaussian fitted.](filters/{file.name})\n"
+        for file in files
+        if file.is_file()
+    )
+
+
 def main() -> None:
     """Writes table.md and the pictures."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
@@ -125,6 +141,7 @@ def main() -> None:
     text = table(read(results))
     for name in curves(results):
         text += f"\n![Test accuracy of each method, mean over its seeds.]({name})\n"
+    text += filters(results)
     write_files(results, {"table.md": text.encode()})
     print(text)
 

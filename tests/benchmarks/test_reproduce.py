@@ -87,6 +87,7 @@ def finished(folder, run, accuracies):
     report["environment"] |= {"versions": {"tensorflow": "2.21.0"}, "date": "2026-01-02T03:04"}
     (folder / "report.json").write_text(json.dumps(report))
     history = [f"{epoch},{value}" for epoch, value in enumerate(accuracies, 1)]
+    (folder / "filters.png").write_bytes(b"a picture")
     (folder / "history.csv").write_text("\n".join(["epoch,val_accuracy", *history]) + "\n")
     results_table.record(run, folder, folder.parent / "results")
 
@@ -102,6 +103,10 @@ def test_table_and_curves(tmp_path):
     assert line == f"{expected} 0.5, a processor |"
     assert results_table.curves(results) == ["cifar10_resnet20_2_epochs_batch_256.png"]
     assert (results / "cifar10_resnet20_2_epochs_batch_256.png").stat().st_size > 10_000
+    name = "cifar10_resnet20_pkkd_2_epochs_batch_256_seed_0"
+    assert [file.name for file in (results / "filters").iterdir()] == [f"{name}.png"]
+    shown = f"\n![Filters of {name}: Laplace and Gaussian fitted.](filters/{name}.png)\n"
+    assert results_table.filters(results) == shown
 
 
 @pytest.mark.slow
