@@ -59,8 +59,11 @@ class AdderSGD(keras.optimizers.Optimizer):
                 f"Received: momentum={momentum}, weight_decay={weight_decay}, eta={eta}"
             )
         self.momentum = momentum
-        self.coupled_weight_decay = weight_decay
+        self.weight_decay = weight_decay
         self.eta = eta
+
+    def _apply_weight_decay(self, variables: list[keras.Variable]) -> None:
+        """Nothing: Keras would shrink the variables; here the decay is part of the gradient."""
 
     def build(self, variables: list[keras.Variable]) -> None:
         """Creates a momentum a variable and notes which variables are adder filters."""
@@ -77,7 +80,7 @@ class AdderSGD(keras.optimizers.Optimizer):
         if self._adaptive[index]:
             gradient = adaptive_gradient(gradient, self.eta)
         own, accumulated = _handle(variable), _handle(self._momentums[index])
-        if self.coupled_weight_decay and self._use_weight_decay(variable):
+        if self.weight_decay and self._use_weight_decay(variable):
             gradient = self._decayed(gradient, variable, accumulated)
         # One operation for the last two lines, which on a GPU is one launch instead of four.
         tf.raw_ops.ResourceApplyMomentum(
@@ -95,10 +98,10 @@ class AdderSGD(keras.optimizers.Optimizer):
         clusters leave it out, and d / m must be a number.
         """
         if self.momentum < 1e-3 or tf.config.optimizer.get_jit():
-            return gradient + self.coupled_weight_decay * variable
+            return gradient + self.weight_decay * variable
         tf.raw_ops.ResourceApplyGradientDescent(
             var=accumulated,
-            alpha=tf.constant(-self.coupled_weight_decay / self.momentum, variable.dtype),
+            alpha=tf.constant(-self.weight_decay / self.momentum, variable.dtype),
             delta=tf.convert_to_tensor(variable),
         )
         return gradient
@@ -108,7 +111,7 @@ class AdderSGD(keras.optimizers.Optimizer):
         return {
             **super().get_config(),
             "momentum": self.momentum,
-            "weight_decay": self.coupled_weight_decay,
+            "weight_decay": self.weight_decay,
             "eta": self.eta,
         }
 

@@ -151,7 +151,7 @@ def test_config_round_trip():
     optimizer = AdderSGD(schedule, 0.8, 1e-3, 0.1, "mine", global_clipnorm=2.0)
     again = keras.optimizers.deserialize(keras.optimizers.serialize(optimizer))
     assert type(again) is AdderSGD and again.get_config() == optimizer.get_config()
-    assert (again.momentum, again.coupled_weight_decay, again.eta) == (0.8, 1e-3, 0.1)
+    assert (again.momentum, again.weight_decay, again.eta) == (0.8, 1e-3, 0.1)
 
 
 def test_mixed_float16_steps_as_float32():
@@ -210,3 +210,15 @@ def test_momentum_and_variable_move_in_one_operation(dtype):
     for _ in range(2):
         step(gradient)
     np.testing.assert_array_equal(moved.numpy().astype("float32"), 1 - 0.25 - 0.34375)
+
+
+def test_weight_decay_can_be_set_before_the_first_step_and_is_applied_once():
+    set_later = AdderSGD(0.1)
+    set_later.weight_decay = 0.25
+    found = [compiled(lambda inner, o=o: o) for o in (set_later, AdderSGD(0.1, weight_decay=0.25))]
+    start = found[0].get_weights()
+    for model in found:
+        model.set_weights(start)
+        model.fit(data(1), verbose=0)
+    for ours, theirs in zip(*(model.get_weights() for model in found)):
+        np.testing.assert_array_equal(ours, theirs)
