@@ -7,6 +7,7 @@ from typing import Any
 
 import keras
 
+from pkkd_tf.distillation import PKKD
 from pkkd_tf.layers import AdderConv2D, AdderDense, AdderDepthwiseConv2D
 
 ADDERS = (AdderConv2D, AdderDepthwiseConv2D, AdderDense)
@@ -56,7 +57,8 @@ def count_operations(model: keras.Model) -> list[LayerOperations]:
     (arXiv 2009.13044). Other papers count one addition an adder term: not comparable.
 
     Args:
-        model: a built `keras.Model`; nested models and layers inside layers are counted too.
+        model: a built `keras.Model`; nested models and layers inside layers are counted too. Of a
+            `PKKD` the student is counted, which is what will be deployed.
 
     Returns:
         One `LayerOperations` a layer, in the model's order.
@@ -73,7 +75,12 @@ def count_operations(model: keras.Model) -> list[LayerOperations]:
     Limits: a layer counts once, at the image size it was built for, even if a model calls it
     more often.
     """
-    return [_count(layer, name) for layer, name in _leaves(model, "")]
+    return [_count(layer, name) for layer, name in _leaves(deployed(model), "")]
+
+
+def deployed(model: keras.Model) -> keras.Model:
+    """The student of a `PKKD`, any other model itself."""
+    return model.student if isinstance(model, PKKD) else model
 
 
 def _leaves(layer: Any, prefix: str) -> Iterator[tuple[Any, str]]:

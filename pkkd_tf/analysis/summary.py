@@ -6,7 +6,7 @@ from typing import Any
 
 import keras
 
-from pkkd_tf.analysis.operations import LayerOperations, count_operations
+from pkkd_tf.analysis.operations import LayerOperations, count_operations, deployed
 
 HEADER = ("Layer (type)", "Output shape", "Parameters", "Multiplications", "Additions")
 
@@ -33,7 +33,7 @@ def summary(model: keras.Model, print_fn: Callable[[str], Any] = print) -> Total
     one addition, an adder term is two additions, everything else counts as nothing.
 
     Args:
-        model: a built `keras.Model`.
+        model: a built `keras.Model`; of a `PKKD` the student is shown.
         print_fn: called once a line, like the argument of `keras.Model.summary`.
 
     Returns:
@@ -47,6 +47,7 @@ def summary(model: keras.Model, print_fn: Callable[[str], Any] = print) -> Total
         >>> totals.additions
         81183360
     """
+    model = deployed(model)
     layers = count_operations(model)
     totals = Totals(
         parameters=model.count_params(),

@@ -7,7 +7,7 @@ import keras
 import numpy as np
 import pytest
 
-from pkkd_tf import layers, models
+from pkkd_tf import PKKD, layers, models
 from pkkd_tf.analysis import Totals, count_operations, summary
 
 CONV = keras.layers.Conv2D, layers.AdderConv2D
@@ -219,3 +219,10 @@ def test_layers_without_a_rule(layer, shape):
     message = r"one of their adders to be counted\. Received: layer='\w+', type=\w+, weights=\["
     with pytest.raises(ValueError, match=message):
         count_operations(keras.Model(inputs, layer(inputs)))
+
+
+def test_of_a_pair_the_student_is_counted():
+    student, teacher = models.digits_resnet(), models.digits_resnet(kind="convolution")
+    pair, lines, expected = PKKD(student, teacher), [], []
+    assert summary(pair, lines.append) == summary(student, expected.append)
+    assert lines == expected
