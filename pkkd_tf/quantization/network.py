@@ -14,7 +14,7 @@ from pkkd_tf.quantization.layers import (
     QuantizedAdderDepthwiseConv2D,
 )
 from pkkd_tf.quantization.network_ranges import SUFFIX, calibrate_ranges
-from pkkd_tf.quantization.placement import ADDERS, adder_sources, rounded_tensors
+from pkkd_tf.quantization.placement import ADDERS, adder_sources, functional, rounded_tensors
 from pkkd_tf.quantization.products import QuantizedConv2D, QuantizedDense
 
 QUANTIZED: dict[type, Any] = {
@@ -86,7 +86,7 @@ def quantize_model(
             "A network to quantize must map one tensor to one other. "
             f"Received: inputs={model.inputs}, outputs={model.outputs}"
         )
-    model = keras.Model(model.inputs[0], model.outputs[0], name=model.name)
+    model = functional(model)
     _check_layers(model)
     groups = {
         layer.name: group_filters(as_operation(layer), scale_groups)

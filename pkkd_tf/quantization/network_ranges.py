@@ -38,11 +38,16 @@ def ranges(model: keras.Model) -> dict[str, dict[str, Any]]:
         layer.name: {
             "bits": layer.bits,
             "ranges": layer.range.ends(),
-            "filter_groups": list(getattr(layer, "filter_groups", [0] * layer.kernel.shape[-1])),
+            "filter_groups": _filter_groups(layer),
         }
         for layer in model.layers
         if isinstance(layer, QuantizedAdderConv2D | QuantizedAdderDepthwiseConv2D)
     }
+
+
+def _filter_groups(layer: Any) -> list[int]:
+    found = getattr(layer, "filter_groups", None)
+    return [0] * as_operation(layer).shape[-1] if found is None else list(found)
 
 
 def tensor_ranges(model: keras.Model) -> dict[str, tuple[float, float]]:

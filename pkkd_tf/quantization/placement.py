@@ -46,7 +46,7 @@ def rounded_tensors(model: keras.Model) -> list[str]:
         >>> rounded_tensors(pkkd_tf.models.build("digits_resnet"))[:2]
         ['image', 'stem_relu']
     """
-    model = keras.Model(model.inputs, model.outputs)  # a sequential one hides its input layer
+    model = functional(model)
     readers: dict[str, list[tuple[Any, int]]] = {layer.name: [] for layer in model.layers}
     for layer in model.layers:
         for place, source in enumerate(sources(layer)):
@@ -58,6 +58,19 @@ def rounded_tensors(model: keras.Model) -> list[str]:
         if not isinstance(layer, KEEPING)
         and (layer.name in ends or not _is_inside(readers[layer.name]))
     ]
+
+
+def functional(model: keras.Model) -> keras.Model:
+    """The functional form of `model`, which shows the input layer too.
+
+    A sequential model is copied: each `add`, and so its loading too, calls all layers once more.
+    """
+    if isinstance(model, keras.Sequential):
+        copied = keras.models.clone_model(model)
+        copied.set_weights(model.get_weights())
+        model = copied
+    inputs, outputs = (t[0] if len(t) == 1 else t for t in (model.inputs, model.outputs))
+    return keras.Model(inputs, outputs, name=model.name)
 
 
 def adder_sources(model: keras.Model) -> dict[str, list[str]]:

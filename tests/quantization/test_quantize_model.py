@@ -267,3 +267,25 @@ def test_counts_are_those_of_the_plain_network(trained, eight_bits):
         for model in (trained, eight_bits)
     ]
     assert counts[0] == counts[1]
+
+
+@pytest.mark.parametrize("way", ["list", "add", "loaded"])
+def test_sequential_networks_however_they_were_made(way, tmp_path):
+    def parts():
+        body = layers.AdderConv2D(4, 3, name="first"), keras.layers.ReLU(name="relu")
+        deep = layers.AdderDepthwiseConv2D(3, depth_multiplier=2, name="deep")
+        ends = keras.layers.GlobalAveragePooling2D(name="pool"), keras.layers.Dense(5, name="head")
+        return [keras.Input((8, 8, 3), name="image"), *body, deep, *ends]
+
+    model = keras.Sequential(parts() if way == "list" else [])
+    for layer in parts() if way != "list" else []:
+        model.add(layer)
+    if way == "loaded":
+        model.save(tmp_path / "model.keras")
+        model = keras.models.load_model(tmp_path / "model.keras")
+    x = np.random.default_rng(0).normal(size=(32, 8, 8, 3)).astype("float32")
+    assert quantization.rounded_tensors(model) == ["image", "relu", "deep", "pool", "head"]
+    copied = quantization.quantize_model(model, x)
+    assert relative_error(copied, model, x) < 0.05
+    groups = {name: r["filter_groups"] for name, r in quantization.ranges(copied).items()}
+    assert groups == {"first": [0] * 4, "deep": [0] * 8}
