@@ -80,6 +80,10 @@ class FusedBatchNorm(SharedLayer):
         # It has moved by the unbiased variance: count / (count - 1) times Keras'.
         count = tf.cast(tf.size(inputs) // inputs.shape[-1], tf.float32)
         moved_variance = moved_variance * (1 - 1 / count) + variance * (momentum / count)
+        if not inputs.shape[0]:  # a replica's part may be empty, which has no statistics
+            found = tf.size(inputs) > 0
+            moved_mean = tf.where(found, moved_mean, mean)
+            moved_variance = tf.where(found, moved_variance, variance)
         for variable, value in zip(moving, (moved_mean, moved_variance)):
             variable.assign(tf.cast(tf.stop_gradient(value), variable.dtype))
         return outputs

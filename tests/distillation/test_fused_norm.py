@@ -143,3 +143,16 @@ def test_the_saved_student_holds_the_stock_layers(tmp_path):
     assert not any(isinstance(x, FusedBatchNorm) for x in loaded._flatten_layers())
     images, _ = batch()
     np.testing.assert_array_equal(loaded(images), student(images))
+
+
+@pytest.mark.parametrize("size", [0, 2])
+def test_an_empty_part_of_a_batch_moves_no_statistics(size):
+    layer, expected = norm(), norm()
+    x, upstream = (t[:size] for t in inputs())
+    _, dx, dgamma, dbeta, *_ = trained(FusedBatchNorm(layer), layer, x, upstream)
+    if size:
+        expected(x, training=True)
+    else:
+        assert dx.shape == x.shape and not np.any(dgamma) and not np.any(dbeta)
+    for found, wanted in zip(layer.variables, expected.variables, strict=True):
+        np.testing.assert_allclose(found, wanted, rtol=2e-5)
