@@ -152,4 +152,10 @@ def _gradients(op: tf.Operation, gradient: tf.Tensor) -> tuple[tf.Tensor, tf.Ten
         return dx, filter_gradient(x, filters, gradient, geometry)
 
 
-tf.no_gradient("PkkdAdderConv2DInputGradient")
+@tf.RegisterGradient("PkkdAdderConv2DInputGradient")
+def _no_second_derivative(op: tf.Operation, gradient: tf.Tensor) -> Any:
+    raise NotImplementedError(
+        "The compiled input gradient has no derivative: differentiate twice inside of "
+        '`pkkd_tf.ops.use_path("reference")`. '
+        f"Received: a derivative of {op.type}"
+    )

@@ -110,3 +110,16 @@ for _ in range(300):
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+def test_second_derivatives_are_given_or_refused(path, tensors):
+    x, f, _ = tensors
+    with tf.GradientTape() as outer:
+        outer.watch(x)
+        _, dx, _ = response_and_gradients(x, f, tf.ones([4, 5, 4, 5]))
+    if path == "reference":
+        assert outer.gradient(dx, x) is not None
+        return
+    rule = "The compiled input gradient has no derivative: differentiate twice inside of "
+    with pytest.raises(NotImplementedError, match=rule):
+        outer.gradient(dx, x)
