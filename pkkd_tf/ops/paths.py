@@ -10,7 +10,9 @@ that has been called, keeps what was in force when it was traced.
 """
 
 import contextlib
+import functools
 import os
+import warnings
 from collections.abc import Iterator
 from typing import Any
 
@@ -82,7 +84,19 @@ def path_for(dtype: tf.DType) -> Any:
             "The compiled adder operations must be available where they are asked for. "
             f"Received: path='compiled', {obstacle or compiled.why_unavailable()}"
         )
+    if obstacle and dtype in compiled.DTYPES:
+        _warn_once(obstacle)
     return reference if obstacle or compiled.load() is None else compiled
+
+
+@functools.cache
+def _warn_once(obstacle: str) -> None:
+    warnings.warn(
+        f"pkkd_tf computes adder responses in stock TensorFlow operations here, which is slow: "
+        f"{obstacle}. Under XLA compile the model with `jit_compile=False`; for GPUs build with "
+        "`python -m custom_ops.build` where nvcc is.",
+        stacklevel=2,
+    )
 
 
 def why_reference(dtype: tf.DType) -> str:

@@ -7,7 +7,7 @@ import pytest
 import tensorflow as tf
 
 from custom_ops import build
-from pkkd_tf.ops import adder_conv2d, compiled, use_path
+from pkkd_tf.ops import adder_conv2d, compiled, paths, use_path
 from pkkd_tf.ops.geometry import make_geometry
 from tests import numpy_adder
 
@@ -89,3 +89,24 @@ def test_use_without_the_library_is_an_error(library):
         compiled.forward(
             tf.zeros([1, 1, 1, 1]), tf.zeros([1, 1, 1, 1]), make_geometry(1, "VALID", 1, 1)
         )
+
+
+def test_one_warning_where_xla_leaves_compiled_operations_out(operations):
+    x, f = tf.random.normal([2, 7, 7, 3]), tf.random.normal([3, 3, 3, 4])
+    paths._warn_once.cache_clear()
+    with pytest.warns(UserWarning) as caught, use_path("auto"):
+        for _ in range(2):
+            y = tf.function(lambda x, f: adder_conv2d(x, f), jit_compile=True)(x, f)
+    assert len(caught) == 1
+    assert "slow: inside of a function that XLA compiles. Under XLA" in str(caught[0].message)
+    np.testing.assert_allclose(y, adder_conv2d(x, f), rtol=1e-5)
+
+
+def test_no_warning_where_stock_operations_are_meant(operations):
+    x, f = tf.random.normal([2, 7, 7, 3]), tf.random.normal([3, 3, 3, 4])
+    paths._warn_once.cache_clear()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        adder_conv2d(tf.cast(x, tf.float64), tf.cast(f, tf.float64))
+        with use_path("reference"):
+            tf.function(lambda x, f: adder_conv2d(x, f), jit_compile=True)(x, f)
