@@ -62,8 +62,10 @@ def step(
     teacher = pkkd_tf.models.build(network, "convolution") if method == "pkkd" else None
     images = tf.random.normal([batch, *student.input_shape[1:]])
     data = images, tf.random.uniform([batch], maxval=student.output_shape[-1], dtype=tf.int32)
-    ends = pkkd_tf.models.block_ends(student) if teacher is not None else None
-    model = pkkd_tf.PKKD(student, teacher, method, beta=0.01, matched_layers=ends, monitor_every=0)
+    features: dict[str, Any] = {}
+    if method == "pkkd":
+        features = {"beta": 0.01, "matched_layers": pkkd_tf.models.block_ends(student)}
+    model = pkkd_tf.PKKD(student, teacher, method, **features, monitor_every=0)
     model.compile(pkkd_tf.optimizers.AdderSGD(0.1, weight_decay=5e-4), recompute=recompute)
     graph = tf.function(lambda: model.train_step(data)["loss"])
     with pkkd_tf.ops.use_path(path):

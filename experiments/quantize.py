@@ -85,8 +85,7 @@ def _fine_tune(model: keras.Model, teacher: Any, data: Any, options: dict[str, A
         model,
         teacher,
         method="kd" if teacher else "plain",
-        alpha=options["alpha"],
-        temperature=options["temperature"],
+        **({name: options[name] for name in ("alpha", "temperature")} if teacher else {}),
         teacher_mode="fixed" if teacher else "progressive",
         monitor_every=0,
     )

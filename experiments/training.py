@@ -123,12 +123,7 @@ def make_model(data: Any, steps: int, options: dict[str, Any], prepare_batch: An
         student,
         teacher,
         method="plain" if method == "cnn" else method,
-        alpha=options["alpha"],
-        temperature=options["temperature"],
-        beta=options["beta"],
-        feature_share=options["feature_share"],
-        matched_layers=_matched_layers(student, options["matched_layers"]),
-        matching=_matching(options),
+        **_distillation(student, options),
         teacher_mode="fixed" if options["teacher"] else "progressive",
         monitor_every=options["monitor_every"],
         name="training",
@@ -160,6 +155,18 @@ def _matching(options: dict[str, Any]) -> FeatureMatching:
     names = "kernel", "response", "student_alignment", "teacher_side", "teacher_gradient"
     sign = int(options["teacher_sign"])
     return FeatureMatching(teacher_sign=sign, **{name: options[name] for name in names})
+
+
+def _distillation(student: keras.Model, options: dict[str, Any]) -> dict[str, Any]:
+    """The arguments of `PKKD` that the method makes use of."""
+    found: dict[str, Any] = {}
+    if options["method"] in ("kd", "pkkd"):
+        found |= {name: options[name] for name in ("alpha", "temperature")}
+    if options["method"] == "pkkd":
+        found |= {name: options[name] for name in ("beta", "feature_share")}
+        found["matched_layers"] = _matched_layers(student, options["matched_layers"])
+        found["matching"] = _matching(options)
+    return found
 
 
 def _matched_layers(student: keras.Model, asked: list[str]) -> list[str] | None:

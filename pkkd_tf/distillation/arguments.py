@@ -4,10 +4,19 @@ from typing import Any
 
 import tensorflow as tf
 
+from pkkd_tf.distillation.features import FeatureMatching
+
 METHODS = ("pkkd", "kd", "plain")
 TEACHER_MODES = ("progressive", "fixed")
 EXECUTION_OPTIONS = ("run_eagerly", "steps_per_execution", "jit_compile")
 STEP_OPTIONS = ("accumulate_steps", "skip_nonfinite", "recompute")
+FEATURE_SHARE = 0.1
+FEATURE_ARGUMENTS = ("beta", "feature_share", "matched_layers", "matching")
+UNUSED = {
+    "pkkd": (),
+    "kd": FEATURE_ARGUMENTS,
+    "plain": (*FEATURE_ARGUMENTS, "alpha", "temperature"),
+}
 
 
 def check_arguments(model: Any) -> None:
@@ -47,6 +56,25 @@ def check_arguments(model: Any) -> None:
             teacher = None if model.teacher is None else model.teacher.name
             raise ValueError(
                 f"{rule}. Received: {name}={getattr(model, name)!r}, teacher={teacher!r}"
+            )
+
+
+def check_effect(model: Any, matched_layers: Any) -> None:
+    """Raises `ValueError` for an argument other than its default that the method does not use."""
+    given = {
+        "beta": model.beta is not None,
+        "feature_share": model.feature_share != FEATURE_SHARE,
+        "matched_layers": matched_layers is not None,
+        "matching": vars(model.matching) != vars(FeatureMatching()),
+        "alpha": model.alpha != 1,
+        "temperature": model.temperature != 1,
+    }
+    for name in UNUSED[model.method]:
+        if given[name]:
+            value = matched_layers if name == "matched_layers" else getattr(model, name)
+            raise ValueError(
+                f"`{name}` must be left out where the method makes no use of it. "
+                f"Received: {name}={value!r}, method={model.method!r}"
             )
 
 

@@ -29,14 +29,21 @@ def fan_in_of(layer: Any) -> int:
 
 
 def check_functional(model: Any, role: str) -> None:
-    """Raises `ValueError` unless the responses of the layers of `model` can be read.
+    """Raises `ValueError` unless the responses of the layers of `model` and its logits can be read.
 
-    That is a functional Keras model, or a Sequential one that was built.
+    That is a functional Keras model, or a Sequential one that was built, without a softmax.
     """
     if not getattr(model, "inputs", None):
         raise ValueError(
             f"The {role} must be a functional Keras model with known inputs and outputs. "
             f"Received: {role}={model!r}"
+        )
+    last = model.outputs[0]._keras_history.operation
+    activation = getattr(last, "activation", None)
+    if type(last).__name__ == "Softmax" or activation is keras.activations.softmax:
+        raise ValueError(
+            f"The {role} must end in logits: the losses apply the softmax themselves. "
+            f"Received: {role}={model.name!r}, whose last layer {last.name!r} is a softmax"
         )
 
 

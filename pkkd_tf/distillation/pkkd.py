@@ -7,8 +7,10 @@ import keras
 
 from pkkd_tf.distillation import monitor
 from pkkd_tf.distillation.arguments import (
+    FEATURE_SHARE,
     check_arguments,
     check_compile_arguments,
+    check_effect,
     check_optimizers,
     sums_over_replicas,
 )
@@ -78,7 +80,8 @@ class PKKD(TrainedModel, StoredModel):
 
     Raises:
         ValueError: an argument out of its range, shapes of student and teacher that differ, a
-            matched layer that is missing or differs in shape.
+            matched layer that is missing or differs in shape, a network that ends in a softmax,
+            an argument that `method` makes no use of.
 
     Example:
         >>> student = pkkd_tf.models.build("resnet20", "adder")
@@ -97,7 +100,7 @@ class PKKD(TrainedModel, StoredModel):
         alpha: float = 1.0,
         temperature: float = 1.0,
         beta: float | None = None,
-        feature_share: float = 0.1,
+        feature_share: float = FEATURE_SHARE,
         matched_layers: Sequence[str] | None = None,
         matching: FeatureMatching | None = None,
         teacher_mode: str = "progressive",
@@ -115,6 +118,7 @@ class PKKD(TrainedModel, StoredModel):
         self.prepare_batch: Callable[[Any], Any] | None = None
         self.matching = matching or FeatureMatching()
         check_arguments(self)
+        check_effect(self, matched_layers)
         self.matched_layers: list[str] = []
         self.pairs: list[FeatureLoss] = []
         check_functional(student, "student")

@@ -58,6 +58,14 @@ def test_no_measurement_needs_no_interval_where_beta_is_given_or_nothing_is_matc
     assert pkkd(method="kd", monitor_every=0).monitor.every == 0
 
 
+UNUSED_BY_KD = [
+    ("beta", 0.1),
+    ("feature_share", 0.2),
+    ("matched_layers", ["conv1"]),
+    ("matching", FeatureMatching(kernel="identity")),
+]
+
+
 def head(x, classes=CLASSES):
     return keras.layers.Dense(classes)(keras.layers.GlobalAveragePooling2D()(x))
 
@@ -163,9 +171,9 @@ def test_channels_first_layers_are_matched_along_their_channels():
     layers = {"data_format": "channels_first", "name": "a"}
     inputs = [keras.Input((3, 8, 8)) for _ in range(2)]
     pool = keras.layers.GlobalAveragePooling2D(data_format="channels_first")
-    student, teacher = (
-        keras.Model(i, keras.layers.Dense(CLASSES)(pool(layer(5, 3, **layers)(i))))
-        for i, layer in zip(inputs, (AdderConv2D, keras.layers.Conv2D))
+    student, teacher = (  # two of adders: not every processor has the stock convolution for this
+        keras.Model(i, keras.layers.Dense(CLASSES)(pool(AdderConv2D(5, 3, **layers)(i))))
+        for i in inputs
     )
     model = PKKD(student, teacher, monitor_every=1)
     model.compile("sgd", run_eagerly=True)
@@ -254,3 +262,37 @@ def test_callbacks_monitor_an_accuracy():
     model = compiled()
     history = fit(model, 2, validation_data=batch(), callbacks=[stop], epochs=2)
     assert len(history.history["val_accuracy"]) >= 1 and stop.best_epoch >= 0
+
+
+@pytest.mark.parametrize("role", ["student", "teacher"])
+@pytest.mark.parametrize(
+    "end", [keras.layers.Softmax(), keras.layers.Activation("softmax"), keras.ops.softmax]
+)
+def test_networks_that_end_in_a_softmax_are_refused(role, end):
+    networks = {"student": network("adder"), "teacher": network("convolution")}
+    plain = networks[role]
+    networks[role] = keras.Model(plain.input, end(plain.output), name="own")
+    rule = f"The {role} must end in logits: the losses apply the softmax themselves. Received: "
+    with pytest.raises(ValueError, match=f"^{rule}{role}='own', whose last layer 'softmax|activ"):
+        PKKD(**networks)
+    if role == "student":
+        with pytest.raises(ValueError, match=f"^{rule}"):
+            PKKD(networks["student"], method="plain")
+
+
+@pytest.mark.parametrize(
+    ("method", "name", "value"),
+    [
+        *(("kd", name, value) for name, value in UNUSED_BY_KD),
+        *(("plain", name, value) for name, value in UNUSED_BY_KD),
+        ("plain", "alpha", 2.0),
+        ("plain", "temperature", 4.0),
+    ],
+)
+def test_arguments_that_the_method_makes_no_use_of_are_refused(method, name, value):
+    with pytest.raises(ValueError) as error:
+        pkkd(method=method, **{name: value})
+    assert str(error.value).startswith(
+        f"`{name}` must be left out where the method makes no use of it. Received: {name}="
+    )
+    assert str(error.value).endswith(f", method={method!r}")
