@@ -200,7 +200,7 @@ class PKKD(TrainedModel, StoredModel):
             ValueError: no optimizer, an argument of `keras.Model.compile` that asks for
                 another loss or metric, or one of the above that cannot be.
         """
-        check_compile_arguments(optimizer, accumulate_steps, kwargs)
+        accumulate_steps = check_compile_arguments(optimizer, accumulate_steps, kwargs)
         check_optimizers(self, optimizer, teacher_optimizer)
         self.monitor.unconditional = sums_over_replicas(self)
         self.accumulate_steps, self.skip_nonfinite = accumulate_steps, skip_nonfinite
