@@ -8,6 +8,7 @@ from pkkd_tf.data.augmentation import BatchAugmentation, normalize
 from pkkd_tf.data.cropping import Windows, cut_windows, draw_windows
 from pkkd_tf.data.dataset import ImageDataset, finished
 from pkkd_tf.data.randomness import augmentation_key
+from pkkd_tf.data.repetition import mark
 from pkkd_tf.data.spans import Shard, Span, check_test
 
 
@@ -121,7 +122,8 @@ class ResidentDataset:
             num_parallel_calls=tf.data.AUTOTUNE,
             deterministic=True,
         )
-        return finished(plans.apply(tf.data.experimental.assert_cardinality(span.batches)))
+        plans = plans.apply(tf.data.experimental.assert_cardinality(span.batches))
+        return mark(finished(plans))
 
     def test(self, batch_size: int, shard: tuple[int, int] = (0, 1)) -> tf.data.Dataset:
         """As `ImageDataset.test`, yielding a `TestPlan` a batch."""

@@ -5,6 +5,7 @@ from typing import Any
 
 import keras
 
+from pkkd_tf.data.repetition import warning_of_repetition
 from pkkd_tf.distillation import monitor
 from pkkd_tf.distillation.arguments import (
     check_arguments,
@@ -216,6 +217,8 @@ class PKKD(TrainedModel, StoredModel):
                 teacher_optimizer = scaled(teacher_optimizer)
             self.teacher_optimizer = teacher_optimizer
             teacher_optimizer.build(self.teacher_variables)
+
+    fit = warning_of_repetition(TrainedModel.fit)
 
     def _maybe_symbolic_build(self, *args: Any, **kwargs: Any) -> None:
         """Nothing to build after `compile`; Keras' attempt fails between several workers."""
