@@ -6,6 +6,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from pkkd_tf.data.layer_options import LAYER_OPTIONS, float32_by_default
 from pkkd_tf.data.rand_augment import RandAugment
 from pkkd_tf.data.randomness import StatelessSeeds, fold
 
@@ -65,14 +66,14 @@ class BatchAugmentation:
         if "randomerasing" in names:
             # After normalisation 0 is the mean colour.
             self._erasing = _stateless(
-                keras.layers.RandomErasing(factor=(0.5, 0.5), fill_value=0.0)
+                keras.layers.RandomErasing, factor=(0.5, 0.5), fill_value=0.0
             )
         self._mixing = []
         if "mixup" in names:
-            self._mixing.append(_stateless(keras.layers.MixUp(alpha=0.2)))
+            self._mixing.append(_stateless(keras.layers.MixUp, alpha=0.2))
         if "cutmix" in names:
             # Keras draws Beta's parameter from the factor's range; the paper's is 1.
-            self._mixing.append(_stateless(keras.layers.CutMix(factor=(1.0, 1.0))))
+            self._mixing.append(_stateless(keras.layers.CutMix, factor=(1.0, 1.0)))
 
     @property
     def one_hot(self) -> bool:
@@ -92,6 +93,7 @@ class BatchAugmentation:
             images = self._rand_augment(tf.cast(images, tf.float32), fold(key, 3))
         return self.apply(images, labels, self.draw(images, key))
 
+    @float32_by_default()
     def draw(self, images: tf.Tensor, key: tf.Tensor) -> dict[str, Any]:
         """All that is random about a batch but for randaugment: Tensors, by name.
 
@@ -109,6 +111,7 @@ class BatchAugmentation:
             )
         return drawn
 
+    @float32_by_default()
     def apply(
         self, images: tf.Tensor, labels: tf.Tensor, drawn: dict[str, Any]
     ) -> tuple[tf.Tensor, tf.Tensor]:
@@ -145,7 +148,8 @@ def _check_channels(image_shape: tuple[int, int, int]) -> None:
         )
 
 
-def _stateless(layer: keras.layers.Layer) -> keras.layers.Layer:
+def _stateless(kind: type, **arguments: Any) -> keras.layers.Layer:
+    layer = kind(**arguments, **LAYER_OPTIONS)
     layer.generator = StatelessSeeds()
     return layer
 

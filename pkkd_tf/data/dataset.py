@@ -7,6 +7,7 @@ import tensorflow as tf
 
 from pkkd_tf.data.augmentation import BatchAugmentation, normalize
 from pkkd_tf.data.randomness import epoch_batches, fixed_permutation
+from pkkd_tf.data.repetition import mark
 from pkkd_tf.data.spans import Shard, Span, check_shard, check_span, check_test
 
 
@@ -82,6 +83,8 @@ class ImageDataset(ABC):
 
         Each epoch visits the images in a new order, without the few that do not fill a batch. A
         run that starts in the middle gets bit for bit what an uninterrupted run gets from there.
+        Iterated again, the result yields the same batches again: for several epochs of `fit` give
+        `epochs` here too, as below. `PKKD.fit` warns where batches would repeat.
 
         Args:
             batch_size: int. Rows of every batch.
@@ -115,7 +118,8 @@ class ImageDataset(ABC):
         batches = self._training_batches(span).map(
             augment, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True
         )
-        return finished(batches.apply(tf.data.experimental.assert_cardinality(span.batches)))
+        batches = batches.apply(tf.data.experimental.assert_cardinality(span.batches))
+        return mark(finished(batches))
 
     def span(
         self,

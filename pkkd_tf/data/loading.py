@@ -58,7 +58,8 @@ def load(
 
     Args:
         name: str. "digits", "cifar10", "cifar100" or "imagenet".
-        data_dir: folder of the data; None is where tensorflow-datasets keeps them.
+        data_dir: folder of the data; None is where tensorflow-datasets keeps them. Of "digits"
+            there is none.
         image_size: int or None. Height and width for "imagenet", 224 if None. The others have a
             fixed size.
         num_classes: int or None. If given, it is checked.
@@ -67,6 +68,7 @@ def load(
         seed: int, not negative. Order and augmentation are a function of it.
         skip_broken_images: bool. Whether image files that do not decode are passed over and
             counted in `num_broken`, instead of ending the iteration with an error that names them.
+            "imagenet" alone has image files.
         limit_train: int or None. Uses this many training images, chosen by the seed.
 
     Returns:
@@ -95,6 +97,7 @@ def load(
     }
     if name != "imagenet":
         _check_fixed(name, image_size, num_classes)
+        _check_unused(name, data_dir, skip_broken_images)
         return _load_in_memory(data_dir, common)
     size = 224 if image_size is None else image_size
     if size < 1:
@@ -113,6 +116,16 @@ def _check_fixed(name: str, image_size: int | None, num_classes: int | None) -> 
         raise ValueError(
             f"{name} has {classes} classes and images of {size}x{size}. "
             f"Received: num_classes={num_classes}, image_size={image_size}"
+        )
+
+
+def _check_unused(name: str, data_dir: str | os.PathLike | None, skip_broken_images: bool) -> None:
+    if skip_broken_images or (name == "digits" and data_dir is not None):
+        raise ValueError(
+            "`skip_broken_images` is for imagenet, whose images are single files, and `data_dir` "
+            "for all but digits, which scikit-learn brings along. "
+            f"Received: name={name!r}, data_dir={data_dir!r}, "
+            f"skip_broken_images={skip_broken_images}"
         )
 
 

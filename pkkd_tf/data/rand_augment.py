@@ -3,9 +3,10 @@
 import keras
 import tensorflow as tf
 
+from pkkd_tf.data.layer_options import LAYER_OPTIONS, float32_by_default
 from pkkd_tf.data.randomness import StatelessSeeds, fold
 
-_FILL = {"fill_mode": "constant", "fill_value": 128.0}
+_FILL = {"fill_mode": "constant", "fill_value": 128.0, **LAYER_OPTIONS}
 
 
 class RandAugment:
@@ -52,6 +53,7 @@ class RandAugment:
             batch = self._apply(chosen, batch, fold(key, 2 * i + 1))
         return batch[0]
 
+    @float32_by_default()
     def _apply(self, chosen: tf.Tensor, batch: tf.Tensor, key: tf.Tensor) -> tf.Tensor:
         def branch(layer: keras.layers.Layer) -> tf.Tensor:
             with self._seeds.bound_to(key):
@@ -67,17 +69,17 @@ def _operations(magnitude: float) -> list[keras.layers.Layer]:
     shear, shift, change = 0.3 * magnitude, 0.3 * magnitude, 0.9 * magnitude
     bits = 8 - round(4 * magnitude)
     return [
-        layers.AutoContrast(),
-        layers.Equalization(),
+        layers.AutoContrast(**LAYER_OPTIONS),
+        layers.Equalization(**LAYER_OPTIONS),
         layers.RandomRotation(magnitude * 30 / 360, **_FILL),
         layers.RandomShear(x_factor=shear, y_factor=0.0, **_FILL),
         layers.RandomShear(x_factor=0.0, y_factor=shear, **_FILL),
         layers.RandomTranslation(shift, 0.0, **_FILL),
         layers.RandomTranslation(0.0, shift, **_FILL),
-        layers.RandomColorDegeneration((0.0, change)),
-        layers.RandomContrast(change),
-        layers.RandomBrightness(change),
-        layers.RandomSharpness((0.5 - change / 2, 0.5 + change / 2)),
-        layers.RandomPosterization((bits, bits)),
-        layers.Solarization(threshold_factor=(1.0, 1.0)),
+        layers.RandomColorDegeneration((0.0, change), **LAYER_OPTIONS),
+        layers.RandomContrast(change, **LAYER_OPTIONS),
+        layers.RandomBrightness(change, **LAYER_OPTIONS),
+        layers.RandomSharpness((0.5 - change / 2, 0.5 + change / 2), **LAYER_OPTIONS),
+        layers.RandomPosterization((bits, bits), **LAYER_OPTIONS),
+        layers.Solarization(threshold_factor=(1.0, 1.0), **LAYER_OPTIONS),
     ]

@@ -7,7 +7,9 @@ import tensorflow as tf
 from pkkd_tf.data.augmentation import BatchAugmentation, normalize
 from pkkd_tf.data.cropping import Windows, cut_windows, draw_windows
 from pkkd_tf.data.dataset import ImageDataset, finished
+from pkkd_tf.data.described import DescribedBySource
 from pkkd_tf.data.randomness import augmentation_key
+from pkkd_tf.data.repetition import mark
 from pkkd_tf.data.spans import Shard, Span, check_test
 
 
@@ -60,14 +62,14 @@ class Images(NamedTuple):
         return tf.gather(self.pixels, rows), tf.cast(tf.gather(self.labels, rows), tf.int32)
 
 
-class ResidentDataset:
+class ResidentDataset(DescribedBySource):
     """The batches of an `InMemoryDataset`, made on the device that trains.
 
     `train` and `test` take the same arguments as the data set's own and yield plans, a few KB
     each: which rows, where each image is cropped, what is mixed with what. `prepare_batch` turns a
     plan into the batch, out of images that lie on the device, inside of the compiled step: bit for
     bit the batch that the data set itself makes on the host. All that is random is drawn on the
-    host, so no draw depends on the device.
+    host, so no draw depends on the device. What else a data set offers is the source's own.
 
     Args:
         source: `InMemoryDataset`. `source.on_device(device)` makes a `ResidentDataset`.
@@ -84,7 +86,7 @@ class ResidentDataset:
     ```python
     data = pkkd_tf.data.load("cifar10", data_dir).on_device("GPU:0")
     model.compile(optimizer, prepare_batch=data.prepare_batch)
-    model.fit(data.train(256), validation_data=data.test(250))
+    model.fit(data.train(256, epochs=9), steps_per_epoch=data.steps_per_epoch(256), epochs=9)
     ```
     """
 
@@ -103,7 +105,8 @@ class ResidentDataset:
                 f"works image by image. Received: device={device!r}, augmentation with "
                 "'randaugment'"
             )
-        self._source, self._window, self._augmentation = source, window, augmentation
+        super().__init__(source)
+        self._window, self._augmentation = window, augmentation
         self._train, self._test = (Images.put(*part, device) for part in (train, test))
 
     def train(
@@ -121,7 +124,8 @@ class ResidentDataset:
             num_parallel_calls=tf.data.AUTOTUNE,
             deterministic=True,
         )
-        return finished(plans.apply(tf.data.experimental.assert_cardinality(span.batches)))
+        plans = plans.apply(tf.data.experimental.assert_cardinality(span.batches))
+        return mark(finished(plans))
 
     def test(self, batch_size: int, shard: tuple[int, int] = (0, 1)) -> tf.data.Dataset:
         """As `ImageDataset.test`, yielding a `TestPlan` a batch."""

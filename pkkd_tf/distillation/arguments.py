@@ -5,6 +5,7 @@ from typing import Any
 import tensorflow as tf
 
 from pkkd_tf.distillation.features import FeatureMatching
+from pkkd_tf.integers import integer
 
 METHODS = ("pkkd", "kd", "plain")
 TEACHER_MODES = ("progressive", "fixed")
@@ -78,9 +79,13 @@ def check_effect(model: Any, matched_layers: Any) -> None:
             )
 
 
-def check_compile_arguments(optimizer: Any, accumulate_steps: Any, options: dict[str, Any]) -> None:
-    """Raises `ValueError` without an optimizer, or for an option that would have no effect."""
-    if not isinstance(accumulate_steps, int) or accumulate_steps < 1:
+def check_compile_arguments(optimizer: Any, accumulate_steps: Any, options: dict[str, Any]) -> int:
+    """Returns `accumulate_steps`, Python's int.
+
+    Raises `ValueError` without an optimizer, or for an option that would have no effect.
+    """
+    parts = integer(accumulate_steps)
+    if parts is None or parts < 1:
         raise ValueError(
             "`accumulate_steps` must be an integer of at least 1. "
             f"Received: accumulate_steps={accumulate_steps!r}"
@@ -92,6 +97,7 @@ def check_compile_arguments(optimizer: Any, accumulate_steps: Any, options: dict
             "metrics are PKKD's own. "
             f"Received: optimizer={optimizer!r}, options={sorted(options)}"
         )
+    return parts
 
 
 def check_optimizers(model: Any, optimizer: Any, teacher_optimizer: Any) -> None:

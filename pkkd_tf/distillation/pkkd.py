@@ -5,6 +5,7 @@ from typing import Any
 
 import keras
 
+from pkkd_tf.data.repetition import warning_of_repetition
 from pkkd_tf.distillation import monitor
 from pkkd_tf.distillation.arguments import (
     FEATURE_SHARE,
@@ -204,7 +205,7 @@ class PKKD(TrainedModel, StoredModel):
             ValueError: no optimizer, an argument of `keras.Model.compile` that asks for
                 another loss or metric, or one of the above that cannot be.
         """
-        check_compile_arguments(optimizer, accumulate_steps, kwargs)
+        accumulate_steps = check_compile_arguments(optimizer, accumulate_steps, kwargs)
         check_optimizers(self, optimizer, teacher_optimizer)
         self.monitor.unconditional = sums_over_replicas(self)
         self.accumulate_steps, self.skip_nonfinite = accumulate_steps, skip_nonfinite
@@ -220,6 +221,8 @@ class PKKD(TrainedModel, StoredModel):
                 teacher_optimizer = scaled(teacher_optimizer)
             self.teacher_optimizer = teacher_optimizer
             teacher_optimizer.build(self.teacher_variables)
+
+    fit = warning_of_repetition(TrainedModel.fit)
 
     def _maybe_symbolic_build(self, *args: Any, **kwargs: Any) -> None:
         """Nothing to build after `compile`; Keras' attempt fails between several workers."""

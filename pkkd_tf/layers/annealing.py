@@ -5,6 +5,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from pkkd_tf.integers import integer
 from pkkd_tf.layers.adder_conv2d import AdderConv2D
 from pkkd_tf.layers.adder_dense import AdderDense
 from pkkd_tf.layers.adder_depthwise_conv2d import AdderDepthwiseConv2D
@@ -51,7 +52,8 @@ def anneal_l2(model: keras.Model, optimizer: Any, steps: int, start: float = 1.0
         >>> model.compile(pkkd_tf.optimizers.AdderSGD(0.1))
         >>> pkkd_tf.layers.anneal_l2(model.student, model.optimizer, steps=40_000)
     """
-    if not isinstance(steps, int) or steps < 1 or not 0 < start <= 1:
+    length = integer(steps)
+    if length is None or length < 1 or not 0 < start <= 1:
         raise ValueError(
             "`steps` must be an integer of at least 1 and `start` in (0, 1]. "
             f"Received: steps={steps!r}, start={start!r}"
@@ -59,7 +61,7 @@ def anneal_l2(model: keras.Model, optimizer: Any, steps: int, start: float = 1.0
 
     def weight() -> tf.Tensor:  # a function, so that Keras does not save the optimizer with a layer
         done = tf.cast(tf.convert_to_tensor(optimizer.iterations), tf.float32)
-        return start * tf.maximum(1 - done / steps, 0.0)
+        return start * tf.maximum(1 - done / length, 0.0)
 
     for layer in _adder_layers(model):
         layer.l2_weight = weight

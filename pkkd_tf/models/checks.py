@@ -2,10 +2,13 @@
 
 from typing import Any
 
+from pkkd_tf.integers import integer
 
-def check_arguments(num_classes: Any, input_shape: Any) -> None:
-    """Raises `ValueError` unless both can describe a network for images."""
-    if not isinstance(num_classes, int) or num_classes < 1:
+
+def check_arguments(num_classes: Any, input_shape: Any) -> tuple[int, Any]:
+    """Returns both in Python's ints; raises `ValueError` unless they describe an image network."""
+    classes = integer(num_classes)
+    if classes is None or classes < 1:
         raise ValueError(
             f"`num_classes` must be a positive integer. Received: num_classes={num_classes!r}"
         )
@@ -18,7 +21,9 @@ def check_arguments(num_classes: Any, input_shape: Any) -> None:
             "`input_shape` must be (height, width, channels), height and width positive or None, "
             f"channels positive. Received: input_shape={input_shape!r}"
         )
+    return classes, tuple(integer(size) for size in input_shape)
 
 
 def _positive(size: Any) -> bool:
-    return isinstance(size, int) and size > 0
+    number = integer(size)
+    return number is not None and number > 0

@@ -125,7 +125,7 @@ def _cifar_resnet(
     name: str | None,
     norm_momentum: float,
 ) -> keras.Model:
-    check_arguments(num_classes, input_shape)
+    num_classes, input_shape = check_arguments(num_classes, input_shape)
     blocks = Blocks(kind, input_gradient, norm_momentum)
     inputs = keras.Input(input_shape, name="image")
     x = blocks.multiplying_conv(inputs, widths[0], 3, "stem_conv")
@@ -144,7 +144,7 @@ def _imagenet_resnet(
     name: str | None,
     norm_momentum: float,
 ) -> keras.Model:
-    check_arguments(num_classes, input_shape)
+    num_classes, input_shape = check_arguments(num_classes, input_shape)
     blocks = Blocks(kind, input_gradient, norm_momentum)
     inputs = keras.Input(input_shape, name="image")
     x = blocks.multiplying_conv(inputs, 64, 7, "stem_conv", stride=2)

@@ -46,7 +46,7 @@ def vgg_small(
         >>> vgg_small().output_shape
         (None, 10)
     """
-    check_arguments(num_classes, input_shape)
+    num_classes, input_shape = check_arguments(num_classes, input_shape)
     if None in input_shape:
         raise ValueError(
             "VGG-small's classifier needs a known `input_shape`. "

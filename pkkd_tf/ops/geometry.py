@@ -1,11 +1,12 @@
 """Checks and resolves what a window slides over: strides, padding, dilations, groups."""
 
 import dataclasses
-import operator
 from collections.abc import Sequence
 from typing import Any
 
 import tensorflow as tf
+
+from pkkd_tf.integers import integers
 
 Pairs = tuple[tuple[Any, Any], tuple[Any, Any]]
 Padding = str | Sequence[Sequence[int]]
@@ -50,7 +51,7 @@ class Geometry:
 
 def make_geometry(strides: Any, padding: Padding, dilations: Any, groups: int) -> Geometry:
     """Returns the checked `Geometry`; raises `ValueError` naming the first bad argument."""
-    (number,) = _integers([groups]) or (0,)
+    (number,) = integers([groups]) or (0,)
     if number < 1:
         raise ValueError(f"`groups` must be a positive integer. Received: groups={groups!r}")
     return Geometry(
@@ -90,7 +91,7 @@ def _maximum(a: Any, b: int) -> Any:
 
 
 def _positive_pair(value: Any, name: str) -> tuple[int, int]:
-    pair = _integers([value, value]) or _integers(value)
+    pair = integers([value, value]) or integers(value)
     if len(pair) != 2 or min(pair) < 1:
         raise ValueError(
             f"`{name}` must be a positive integer or a pair of them. Received: {name}={value!r}"
@@ -98,19 +99,11 @@ def _positive_pair(value: Any, name: str) -> tuple[int, int]:
     return pair
 
 
-def _integers(values: Any) -> tuple[int, ...]:
-    """Python's and NumPy's integers as Python's; none where one of the values is no integer."""
-    try:
-        return tuple(operator.index(value) for value in values)
-    except TypeError:
-        return ()
-
-
 def _check_padding(padding: Padding) -> Any:
     if isinstance(padding, str) and padding.upper() in ("SAME", "VALID"):
         return padding.upper()
     try:
-        pairs = tuple(_integers(pair) for pair in padding)
+        pairs = tuple(integers(pair) for pair in padding)
     except TypeError:
         pairs = ()
     if len(pairs) != 2 or not all(len(p) == 2 and min(p) >= 0 for p in pairs):

@@ -84,6 +84,7 @@ def response_error(x: np.ndarray, filters: np.ndarray, window: Any, bits: int) -
     Returns:
         Function of low and high; mean squared error over variance, so that layers can be added.
     """
+    bits = check_bits(bits)
     images = tf.constant(subsample(x, filters.shape, window), tf.float32)
     filters = tf.constant(filters, tf.float32)
     exact = adder_conv2d(images, filters, *window)
@@ -116,6 +117,7 @@ def tensor_range(x: np.ndarray, bits: int = 8) -> tuple[float, float]:
         >>> tensor_range(np.array([0.0, 0.5, 1.5]), bits=2)
         (0.0, 1.5)
     """
+    bits = check_bits(bits)
     values = tf.constant(_checked(x), tf.float32)
 
     def error(low: float, high: float) -> float:
@@ -136,7 +138,7 @@ def search(x: np.ndarray, error: Errors, bits: int) -> tuple[float, float]:
     Returns:
         `(low, high)`; the wider one of two that are equally good.
     """
-    check_bits(bits)
+    bits = check_bits(bits)
     low, high = min(float(x.min()), 0.0), max(float(x.max()), 0.0)
     if low == high:
         return nudged_range(low, high, bits)

@@ -5,16 +5,19 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from pkkd_tf.integers import integer
+
 BITS = (2, 8)  # fewest and most
 
 
 def check_bits(bits: int) -> int:
-    """Returns `bits` if it can be used here, else raises `ValueError`."""
-    if not isinstance(bits, int) or not BITS[0] <= bits <= BITS[1]:
+    """Returns `bits`, Python's int, if it can be used here, else raises `ValueError`."""
+    number = integer(bits)
+    if number is None or not BITS[0] <= number <= BITS[1]:
         raise ValueError(
             f"`bits` must be an integer from {BITS[0]} to {BITS[1]}. Received: bits={bits!r}"
         )
-    return bits
+    return number
 
 
 def scale_and_zero_point(low: float, high: float, bits: int = 8) -> tuple[float, int]:
@@ -40,7 +43,7 @@ def scale_and_zero_point(low: float, high: float, bits: int = 8) -> tuple[float,
         >>> scale_and_zero_point(0.0, 7.5, bits=4)
         (0.5, 0)
     """
-    check_bits(bits)
+    bits = check_bits(bits)
     if not (np.isfinite([low, high]).all() and low <= high):
         raise ValueError(
             f"A range must be finite and `low <= high`. Received: low={low}, high={high}"
@@ -53,6 +56,7 @@ def scale_and_zero_point(low: float, high: float, bits: int = 8) -> tuple[float,
 
 def nudged_range(low: float, high: float, bits: int = 8) -> tuple[float, float]:
     """The ends of the range whose levels `scale_and_zero_point` gives: 0 is one of them."""
+    bits = check_bits(bits)
     scale, zero_point = scale_and_zero_point(low, high, bits)
     return 0 - zero_point * scale, (2**bits - 1 - zero_point) * scale
 
@@ -85,7 +89,8 @@ def fake_quantize(x: Any, scale: Any, zero_point: Any, bits: int = 8) -> tf.Tens
     Example:
         >>> fake_quantize(tf.constant([-1.0, 0.3, 9.0]), 0.5, 0.0, bits=4)    # [0.0, 0.5, 7.5]
     """
-    levels = 2 ** check_bits(bits) - 1
+    bits = check_bits(bits)
+    levels = 2**bits - 1
     x = tf.convert_to_tensor(x)
     dtype = tf.float64 if x.dtype == tf.float64 else tf.float32
     zero_point = tf.stop_gradient(_scalar(zero_point, dtype))
@@ -135,7 +140,7 @@ def quantize_filters(filters: Any, scale: Any, zero_point: Any, bits: int = 8) -
     Example:
         >>> quantize_filters(tf.constant([-1.1, 0.3, 9.2]), 0.5, 0.0, bits=4)   # [-1.1, 0.5, 9.2]
     """
-    check_bits(bits)
+    bits = check_bits(bits)
     filters = tf.convert_to_tensor(filters)
     dtype = tf.float64 if filters.dtype == tf.float64 else tf.float32
     w = tf.cast(filters, dtype)

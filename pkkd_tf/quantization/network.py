@@ -5,6 +5,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from pkkd_tf.integers import integer
 from pkkd_tf.layers import AdderConv2D, AdderDepthwiseConv2D
 from pkkd_tf.quantization.fake_quantize import check_bits
 from pkkd_tf.quantization.filter_groups import as_operation, group_filters
@@ -76,8 +77,8 @@ def quantize_model(
         >>> images, _ = next(iter(data.train(1024)))    # augmented
         >>> reestimate_batch_norm(quantized, images)
     """
-    check_bits(bits)
-    if not isinstance(scale_groups, int) or scale_groups < 1:
+    bits, most_groups = check_bits(bits), integer(scale_groups)
+    if most_groups is None or most_groups < 1:
         raise ValueError(
             f"`scale_groups` must be a positive integer. Received: scale_groups={scale_groups!r}"
         )
@@ -89,12 +90,12 @@ def quantize_model(
     model = functional(model)
     _check_layers(model)
     groups = {
-        layer.name: group_filters(as_operation(layer), scale_groups)
+        layer.name: group_filters(as_operation(layer), most_groups)
         for layer in model.layers
         if type(layer) is AdderConv2D and layer.groups == 1
     }
     readers = adder_sources(model)
-    common = scale_groups == 1 and not train_ranges
+    common = most_groups == 1 and not train_ranges
     tensor_bits = dict.fromkeys(readers, bits) if common else {}
     copied = _rebuild(model, bits, groups, train_ranges, tensor_bits)
     _copy_weights(model, copied)

@@ -23,6 +23,12 @@ def digits():
         ({"name": "digits", "augmentation": ("randaugment",)}, "image_shape=(8, 8, 1)"),
         ({"name": "digits", "limit_train": 0}, "Received: limit_train=0, training images=1437"),
         ({"name": "digits", "limit_train": 1438}, "limit_train=1438, training images=1437"),
+        ({"name": "digits", "data_dir": "x"}, "Received: name='digits', data_dir='x', skip"),
+        ({"name": "digits", "skip_broken_images": True}, "data_dir=None, skip_broken_images=True"),
+        (
+            {"name": "cifar10", "skip_broken_images": True},
+            "imagenet, whose images are single files",
+        ),
     ],
 )
 def test_wrong_arguments(arguments, text):

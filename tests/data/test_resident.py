@@ -1,5 +1,7 @@
 """Batches made on the device: those of the host bit for bit, with nothing left for the host."""
 
+import re
+
 import keras
 import numpy as np
 import pytest
@@ -92,6 +94,22 @@ def test_arguments_are_checked_as_the_data_sets_own(load):
         resident.train(24, start_step=4)
     with pytest.raises(ValueError, match="at least 1. Received: batch_size=0"):
         resident.test(0)
+
+
+def test_what_a_data_set_tells_is_told_of_its_images_on_the_device_too():
+    data = pkkd_tf.data.load("digits", augmentation="mixup", seed=3, limit_train=100)
+    resident = data.on_device("CPU:0")
+    documented = re.findall(r"^ {8}(\w+): ", data.__class__.__base__.__doc__, re.MULTILINE)
+    assert len(documented) == 9 and resident.one_hot and resident.num_train == 100
+    for name in (*documented, "num_broken"):
+        assert getattr(resident, name) == getattr(data, name)
+    offered = {name for name in dir(pkkd_tf.data.ImageDataset) if not name.startswith("_")}
+    made_of = {"span", "places"}  # by `train`
+    assert offered - made_of <= {*dir(resident)}
+    assert resident.steps_per_epoch(32) == data.steps_per_epoch(32) == 3
+    np.testing.assert_array_equal(resident.sample(5), data.sample(5))
+    with pytest.raises(ValueError, match="Received: batch_size=101, num_train=100"):
+        resident.steps_per_epoch(101)
 
 
 def test_randaugment_is_refused(tmp_path):

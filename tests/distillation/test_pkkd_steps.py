@@ -66,6 +66,12 @@ def test_parts_must_be_a_positive_integer(value):
         compiled(**KD, execution={"accumulate_steps": value})
 
 
+def test_numpy_integers_are_integers():
+    model = compiled(**KD, execution={"accumulate_steps": np.int64(2)})
+    assert type(model.get_compile_config()["accumulate_steps"]) is int
+    assert model.accumulate_steps == 2
+
+
 @pytest.mark.slow
 def test_a_batch_must_hold_every_part():
     model = compiled(**KD, execution={"accumulate_steps": 5}, run_eagerly=False)

@@ -116,6 +116,12 @@ def test_arguments_out_of_range(options):
         layers.anneal_l2(network(), keras.optimizers.SGD(), **options)
 
 
+def test_numpy_integers_are_integers():
+    model = network()
+    annealed(model, 2, steps=np.int64(8))
+    assert float(model.get_layer("one").l2_weight()) == 0.75
+
+
 def test_networks_that_cannot_be_annealed():
     message = "must have adder layers, and all of them must be of "
     with pytest.raises(ValueError, match=f"{message}.* Received: .*others=\\[\\]"):

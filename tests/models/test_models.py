@@ -2,6 +2,7 @@
 
 import functools
 import inspect
+import json
 import re
 
 import keras
@@ -207,3 +208,11 @@ def test_builders_share_their_arguments(name):
 def test_bad_arguments(arguments, message):
     with pytest.raises(ValueError, match=re.escape(message)):
         models.build(**{"model_name": "resnet20", **arguments})
+
+
+@pytest.mark.parametrize("name", ["digits_resnet", "vgg_small"])
+def test_numpy_integers_are_integers(name):
+    shape = (32, 32, 3)
+    expected = models.build(name, num_classes=7, input_shape=shape, name="net")
+    actual = models.build(name, num_classes=np.int64(7), input_shape=np.array(shape), name="net")
+    assert json.dumps(actual.get_config()) == json.dumps(expected.get_config())

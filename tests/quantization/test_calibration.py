@@ -92,3 +92,9 @@ def test_nothing_to_calibrate_on(x):
         best_range(x, filters(), **WINDOW)
     with pytest.raises(ValueError, match=re.escape(message)):
         tensor_range(x)
+
+
+def test_numpy_integers_are_integers():
+    x, f = activations(), filters()
+    assert best_range(x, f, **WINDOW, bits=np.uint8(8)) == best_range(x, f, **WINDOW, bits=8)
+    assert tensor_range(x, np.uint8(8)) == tensor_range(x, 8)

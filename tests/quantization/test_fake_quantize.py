@@ -7,7 +7,7 @@ import pytest
 import tensorflow as tf
 
 from pkkd_tf.ops import adder_conv2d
-from pkkd_tf.quantization import fake_quantize, quantize_filters, quantize_weights
+from pkkd_tf.quantization import FakeQuantize, fake_quantize, quantize_filters, quantize_weights
 from pkkd_tf.quantization.fake_quantize import nudged_range, scale_and_zero_point
 
 # Scale, zero point, bits: after a ReLU, signed, and with all levels below 0.
@@ -55,6 +55,16 @@ def test_bits_out_of_range(function, bits):
     message = f"`bits` must be an integer from 2 to 8. Received: bits={bits!r}"
     with pytest.raises(ValueError, match=re.escape(message)):
         function(bits)
+
+
+@pytest.mark.parametrize("bits", [np.int64(4), np.uint8(4), tf.constant(4)], ids=lambda n: type(n))
+def test_other_libraries_integers_are_integers(bits):
+    x = np.linspace(-1, 9, 50)
+    for function in (fake_quantize, quantize_filters):
+        np.testing.assert_array_equal(function(x, 0.5, 2.0, bits), function(x, 0.5, 2.0, 4))
+    np.testing.assert_array_equal(quantize_weights(x, bits), quantize_weights(x, 4))
+    assert nudged_range(-1.0, 7.5, bits) == nudged_range(-1.0, 7.5, 4)
+    assert type(FakeQuantize(bits).get_config()["bits"]) is int
 
 
 @pytest.mark.parametrize("graph", [False, True])

@@ -234,7 +234,7 @@ def test_other_networks(images):
         ]
     )
     quantization.reestimate_batch_norm(model, images)
-    quantized = quantization.quantize_model(model, images, scale_groups=4)
+    quantized = quantization.quantize_model(model, images, np.uint8(8), scale_groups=np.int64(4))
     assert relative_error(quantized, model, images) < 0.03
     adder = next(layer for layer in quantized.layers if isinstance(layer, QuantizedAdderConv2D))
     assert adder.filter_groups == [0] * 8
