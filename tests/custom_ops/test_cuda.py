@@ -38,9 +38,9 @@ def run(gpu, name, arrays, geometry=SAME, slope="clipped", tile=-1):
 @pytest.mark.slow
 def test_grid_under_the_address_sanitizer():
     """Every kernel and tile; more shapes: `python -m custom_ops.build_cuda --emulate`."""
-    report = build_cuda.run_emulated(every=90, sanitize="address", quiet=True)
+    report = build_cuda.run_emulated(every=91, sanitize="address", quiet=True)
     comparisons, shapes = map(int, re.match(r"(\d+) comparisons of (\d+) shapes", report).groups())
-    assert shapes >= 29 and comparisons == shapes * 14
+    assert shapes >= 29 and comparisons == shapes * 28
 
 
 def normal_case(inputs, offset, batch=1):
