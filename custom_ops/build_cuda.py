@@ -5,6 +5,12 @@
     python -m custom_ops.build_cuda --grid_test   every kernel on the GPU
     python -m custom_ops.build_cuda --check       the same under NVIDIA's memcheck and racecheck
 
+With the library, on a GPU, the tests of accuracy, NaN, infinity and overflow; they need NumPy,
+pytest and ml_dtypes, not TensorFlow:
+
+    export PKKD_TF_CUDA_LIBRARY=custom_ops/kernels/_pkkd_cuda.so
+    python -m pytest --noconftest -o addopts= tests/custom_ops/test_cuda.py
+
 `python -m custom_ops.build` takes the same kernels into the TensorFlow operations wherever it finds
 nvcc: the environment variable `NVCC`, then `CUDA_HOME`, then the path; `NVCC=` (empty) leaves them
 out. Code is made for the compute capabilities of `PKKD_TF_CUDA_ARCHITECTURES` (default

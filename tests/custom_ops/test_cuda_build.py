@@ -85,3 +85,9 @@ def test_a_gpu_takes_the_compiled_path_where_it_was_built(operations, monkeypatc
         return tf.zeros([])
 
     under_xla()
+
+
+def test_the_tests_on_a_gpu_need_no_tensorflow():
+    missing = "dict.fromkeys(('tensorflow', 'keras', 'pkkd_tf'))"
+    code = f"import sys; sys.modules.update({missing}); import tests.custom_ops.test_cuda"
+    subprocess.run([sys.executable, "-c", code], cwd=build.ROOT.parent, check=True)
