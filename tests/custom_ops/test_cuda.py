@@ -183,6 +183,22 @@ def test_benchmark_ends_in_error_where_a_result_is_wrong(gpu, tmp_path, monkeypa
         gpu_kernels.main(arguments)
 
 
+def test_a_killed_benchmark_leaves_its_rows(gpu, tmp_path, monkeypatch):
+    measure = gpu_kernels.measure
+
+    def killed(*arguments):
+        yield next(measure(*arguments))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(gpu_kernels, "measure", killed)
+    monkeypatch.setattr(gpu_kernels, "layers", lambda batch: [Layer("ResNet-20", 2, 3, 4, 4, 1)])
+    monkeypatch.setattr(gpu_kernels, "FLUSH_BYTES", 2**10)
+    with pytest.raises(KeyboardInterrupt):
+        gpu_kernels.main([f"--library={gpu.functions._name}", f"--output={tmp_path}"])
+    (path,) = tmp_path.iterdir()
+    assert len(json.loads(path.read_text())["rows"]) == 1
+
+
 def test_benchmark_without_the_library(tmp_path):
     with pytest.raises(SystemExit, match="python -m custom_ops.build_cuda"):
         gpu_kernels.main([f"--library={tmp_path / 'missing.so'}"])
