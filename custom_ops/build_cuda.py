@@ -12,7 +12,7 @@ With the library, on a GPU, the tests of accuracy, NaN, infinity and overflow; t
 pytest and ml_dtypes, not TensorFlow:
 
     export PKKD_TF_CUDA_LIBRARY=custom_ops/kernels/_pkkd_cuda.so
-    python -m pytest --noconftest -o addopts= tests/custom_ops/test_cuda.py
+    python -m pytest --noconftest -o addopts= tests/custom_ops/test_cuda{,_obstacle}.py
 
 `python -m custom_ops.build` takes the same kernels into the TensorFlow operations wherever it finds
 nvcc: the environment variable `NVCC`, then `CUDA_HOME`, then the path; `NVCC=` (empty) leaves them
@@ -36,7 +36,8 @@ import warnings
 from custom_ops import build
 
 KERNELS = build.ROOT / "kernels" / "cuda"
-SOURCES = ("adder_bfloat16.cu", "adder_cuda.cu", "adder_float16.cu", "adder_float32.cu")
+ADDERS = ("adder_bfloat16.cu", "adder_cuda.cu", "adder_float16.cu", "adder_float32.cu")
+SOURCES = (*ADDERS, "obstacle.cu")
 C_API = (*SOURCES, "device_c_api.cu")
 CPU_HEADERS = ("adder.h", "grid_test.h", "layout.h", "number_types.h", "reference.h", "tiles.h")
 LIBRARY = build.ROOT / "kernels" / "_pkkd_cuda.so"
