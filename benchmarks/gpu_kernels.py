@@ -10,9 +10,9 @@ one operation, the input gradient's terms too; the last column is the share of w
 loop of registers alone reached: 14.07, 9.9 and 23.1 Tera-op/s.
 
 Of each result, 64 elements are compared with the formula in float64, and all with those of
-another call, bit for bit. Writes `gpu_kernels.json` into the output folder. With `--every_tile`,
-the time of each tile stands beside the chosen one's: to tune `ChooseTile` in
-kernels/cuda/tiles.cuh.
+another call, bit for bit. `gpu_kernels.json` in the output folder has every row as soon as it is
+measured. With `--every_tile`, the time of each tile stands beside the chosen one's: to tune
+`ChooseTile` in kernels/cuda/tiles.cuh.
 
 Not yet run on a GPU.
 """
@@ -21,6 +21,7 @@ import argparse
 import ctypes
 import json
 import math
+import os
 import pathlib
 import statistics
 import sys
@@ -140,6 +141,13 @@ def line(row: dict[str, Any]) -> str:
     )
 
 
+def save(output: pathlib.Path, record: dict[str, Any]) -> None:
+    """Writes `gpu_kernels.json`, whole at any time: a run that is killed leaves its rows."""
+    unfinished = output / "gpu_kernels.json.part"
+    unfinished.write_text(json.dumps(record, indent=1))
+    os.replace(unfinished, output / "gpu_kernels.json")
+
+
 def main(arguments: list[str]) -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -157,15 +165,15 @@ def main(arguments: list[str]) -> None:
         f"{gpu.name()}\n\n| layer | pass | ms | Tera-op/s | of the limit | error | right | tiles |"
     )
     print("|---|---|---|---|---|---|---|---|")
-    rows = []
+    options.output.mkdir(parents=True, exist_ok=True)
+    rows: list[dict[str, Any]] = []
+    record = {"device": gpu.name(), "rows": rows}
     for layer in layers(options.batch):
         if options.network in (None, layer.network):
             for row in measure(gpu, layer, options.repeats, options.every_tile):
                 print(line(row), flush=True)
                 rows.append(row)
-    options.output.mkdir(parents=True, exist_ok=True)
-    record = {"device": gpu.name(), "rows": rows}
-    (options.output / "gpu_kernels.json").write_text(json.dumps(record, indent=1))
+                save(options.output, record)
     if not all(row["correct"] and row["same_bits"] for row in rows):
         sys.exit("A result is wrong or differs from run to run: see the table.")
 

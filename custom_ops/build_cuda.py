@@ -3,7 +3,16 @@
     python -m custom_ops.build_cuda               custom_ops/kernels/_pkkd_cuda.so, C functions
     python -m custom_ops.build_cuda --emulate     every kernel on the processor: needs no GPU
     python -m custom_ops.build_cuda --grid_test   every kernel on the GPU
-    python -m custom_ops.build_cuda --check       the same under NVIDIA's memcheck and racecheck
+    python -m custom_ops.build_cuda --check       a part of it under NVIDIA's memcheck and racecheck
+
+`--every=41` tests each 41st shape. `--grid_test --output=FILE` only builds the test, for another
+machine: `FILE 41`, `compute-sanitizer --tool memcheck FILE 41`.
+
+With the library, on a GPU, the tests of accuracy, NaN, infinity and overflow; they need NumPy,
+pytest and ml_dtypes, not TensorFlow:
+
+    export PKKD_TF_CUDA_LIBRARY=custom_ops/kernels/_pkkd_cuda.so
+    python -m pytest --noconftest -o addopts= tests/custom_ops/test_cuda{,_obstacle}.py
 
 `python -m custom_ops.build` takes the same kernels into the TensorFlow operations wherever it finds
 nvcc: the environment variable `NVCC`, then `CUDA_HOME`, then the path; `NVCC=` (empty) leaves them
@@ -22,13 +31,13 @@ import pathlib
 import shutil
 import subprocess
 import sys
-import tempfile
 import warnings
 
 from custom_ops import build
 
 KERNELS = build.ROOT / "kernels" / "cuda"
-SOURCES = ("adder_bfloat16.cu", "adder_cuda.cu", "adder_float16.cu", "adder_float32.cu")
+ADDERS = ("adder_bfloat16.cu", "adder_cuda.cu", "adder_float16.cu", "adder_float32.cu")
+SOURCES = (*ADDERS, "obstacle.cu")
 C_API = (*SOURCES, "device_c_api.cu")
 CPU_HEADERS = ("adder.h", "grid_test.h", "layout.h", "number_types.h", "reference.h", "tiles.h")
 LIBRARY = build.ROOT / "kernels" / "_pkkd_cuda.so"
@@ -83,8 +92,7 @@ def objects(quiet: bool = False, sources: tuple[str, ...] = SOURCES) -> list[str
     Raises:
         BuildError: there is no nvcc, or it fails.
     """
-    flags = ["-std=c++17", "-O3", f"-I{build.ROOT.parent}", "-Xcompiler=-fPIC,-Wall,-Wextra"]
-    flags += [*_architecture_flags(), "-Werror=all-warnings"]
+    flags = _flags()
     state = _fingerprint([str(nvcc()), *flags])
 
     def compile_one(source: str) -> str:
@@ -146,61 +154,21 @@ def build_kernels(
     if emulate:
         sources = [(KERNELS / name, EMULATED) for name in C_API]
         return build._compile_and_link(sources, [], ["-shared"], output, quiet)
-    command = [*build._compiler(), "-shared", *objects(quiet, C_API), *link_flags()]
-    build._run([*command, "-o", str(output)])
+    return link(["-shared", *objects(quiet, C_API)], output)
+
+
+def link(parts: list[str], output: pathlib.Path) -> pathlib.Path:
+    """Links objects with the CUDA runtime; a process that has the old file open keeps it."""
+    with build.folder_beside(output) as folder:
+        linked = folder / output.name
+        build._run([*build._compiler(), *parts, *link_flags(), "-o", str(linked)])
+        os.replace(linked, output)
     return output
 
 
-def run_emulated(every: int = 1, sanitize: str = "address,undefined", quiet: bool = False) -> str:
-    """Runs kernels/cuda/grid_test.cu on the processor under sanitizers; minutes with `every=1`.
-
-    Args:
-        every: each how many-th shape of the grid to take.
-        sanitize: names for `-fsanitize`, or empty.
-        quiet: if True, prints nothing.
-
-    Returns:
-        What the program prints: the number of comparisons.
-
-    Raises:
-        BuildError: it does not compile, or a kernel or a sanitizer complains.
-    """
-    flags = [f"-fsanitize={sanitize}", "-fno-sanitize-recover=all"] if sanitize else []
-    names = (*SOURCES, "grid_test.cu")
-    sources = [(KERNELS / name, EMULATED) for name in names]
-    sources.append((build.KERNELS / "reference.cc", ["-O1"]))
-    with tempfile.TemporaryDirectory() as folder:
-        program = pathlib.Path(folder) / "grid_test"
-        build._compile_and_link(sources, flags, flags, program, quiet)
-        return build._run([str(program), str(every)])
-
-
-def run_on_gpu(check: bool = False, quiet: bool = False) -> str:
-    """Runs kernels/cuda/grid_test.cu on the GPU.
-
-    Args:
-        check: if True, under memcheck and racecheck of compute-sanitizer (minutes), with every
-            40th shape of the grid.
-        quiet: if True, prints nothing.
-
-    Returns:
-        What the program prints.
-
-    Raises:
-        BuildError: it does not compile, there is no GPU, or a kernel or a tool complains.
-    """
-    runs: list[list[str]] = [[]]
-    if check:
-        tool = shutil.which("compute-sanitizer") or str(toolkit() / "bin" / "compute-sanitizer")
-        runs = [[tool, "--error-exitcode", "1", "--tool", t] for t in ("memcheck", "racecheck")]
-    with tempfile.TemporaryDirectory() as folder:
-        program = f"{folder}/grid_test"
-        reference = f"{folder}/reference.o"
-        source = str(build.KERNELS / "reference.cc")
-        build._run([*build._compiler(), *build.FLAGS, "-O2", "-c", source, "-o", reference])
-        parts = [*objects(quiet, (*SOURCES, "grid_test.cu")), reference]
-        build._run([*build._compiler(), *parts, *link_flags(), "-o", program])
-        return "".join(build._run([*run, program, "40" if check else "1"]) for run in runs)
+def _flags() -> list[str]:
+    flags = ["-std=c++17", "-O3", f"-I{build.ROOT.parent}", "-Xcompiler=-fPIC,-Wall,-Wextra"]
+    return [*flags, *_architecture_flags()]
 
 
 def _architecture_flags() -> list[str]:
@@ -237,23 +205,34 @@ def _run_nvcc(arguments: list[str], stderr: bool = False) -> str:
     return subprocess.run([compiler, *arguments], capture_output=True, text=True).stderr
 
 
+def _execute(arguments: argparse.Namespace) -> None:
+    from custom_ops import cuda_grid_test  # which imports this module
+
+    quiet, every, output = arguments.quiet, arguments.every, arguments.output
+    if arguments.emulate:
+        cuda_grid_test.run_emulated(1 if every is None else every, quiet=quiet)
+    elif arguments.grid_test and output:
+        print(f"built {cuda_grid_test.build_program(output, quiet)}; on a GPU: {output} [n]")
+    elif arguments.grid_test or arguments.check:
+        cuda_grid_test.run_on_gpu(arguments.check, every, quiet)
+    else:
+        print(f"built {build_kernels(output, quiet)}")
+
+
 def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--output", help="where the library goes")
+    parser.add_argument("--output", help="where the library, or with --grid_test the program, goes")
     parser.add_argument("--quiet", action="store_true")
     parser.add_argument("--emulate", action="store_true", help="test on the processor")
-    parser.add_argument("--every", type=int, default=1, help="... each n-th shape of the grid")
+    parser.add_argument("--every", type=int, help="... each n-th shape of the grid")
     parser.add_argument("--grid_test", action="store_true", help="test on the GPU")
     parser.add_argument("--check", action="store_true", help="... under compute-sanitizer")
     arguments = parser.parse_args()
+    if arguments.output and (arguments.emulate or arguments.check):
+        parser.error(f"a test that is run keeps no file. Received: --output={arguments.output}")
     try:
-        if arguments.emulate:
-            print(run_emulated(arguments.every, quiet=arguments.quiet), end="")
-        elif arguments.grid_test or arguments.check:
-            print(run_on_gpu(arguments.check, arguments.quiet), end="")
-        else:
-            print(f"built {build_kernels(arguments.output, arguments.quiet)}")
+        _execute(arguments)
     except build.BuildError as error:
         sys.exit(str(error))
 

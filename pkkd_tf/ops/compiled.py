@@ -80,6 +80,20 @@ def has_gpu_kernels() -> bool:
     return is_available() and bool(ctypes.CDLL(str(LIBRARY)).pkkd_tf_has_gpu_kernels())
 
 
+def gpu_obstacle() -> str:
+    """Why the operations cannot serve the GPUs here; empty where they can.
+
+    They need a driver of the CUDA major version that they were built with, and GPUs of the compute
+    capabilities that code was made for (`custom_ops.build_cuda`).
+    """
+    if not has_gpu_kernels():
+        return "a GPU in use, for which the operations were not compiled"
+    function = ctypes.CDLL(str(LIBRARY)).pkkd_tf_gpu_obstacle
+    function.restype = ctypes.c_char_p
+    text = function()
+    return f"a GPU in use, but {text.decode()}" if text else ""
+
+
 @functools.cache
 def load() -> Any | None:
     """Loads the compiled operations on the first call.

@@ -117,8 +117,8 @@ def _obstacle(dtype: tf.DType) -> str:
         return f"dtype={dtype.name}"
     if control_flow_util.GraphOrParentsInXlaContext(tf.compat.v1.get_default_graph()):
         return "inside of a function that XLA compiles"
-    if tf.config.list_logical_devices("GPU") and not compiled.has_gpu_kernels():
-        return "a GPU in use, for which the operations were not compiled"
+    if tf.config.list_logical_devices("GPU"):
+        return compiled.gpu_obstacle()
     return ""
 
 

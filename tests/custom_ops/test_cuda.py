@@ -1,6 +1,12 @@
-"""The GPU kernels, emulated on the processor: the same sources, compiled with emulation.h."""
+"""The GPU kernels, emulated on the processor: the same sources, compiled with emulation.h.
+
+Or on a GPU, where the environment variable PKKD_TF_CUDA_LIBRARY names their library: as
+`custom_ops.build_cuda` says, without TensorFlow.
+"""
 
 import json
+import os
+import pathlib
 import re
 
 import numpy as np
@@ -8,18 +14,20 @@ import pytest
 
 from benchmarks import gpu_kernels, gpu_library
 from benchmarks.shapes import Layer
-from custom_ops import build_cuda
-from pkkd_tf.models import build as build_model
+from custom_ops import build_cuda, cuda_grid_test
 from tests import numpy_adder
 from tests.custom_ops import native
 
 TILES = range(-1, 5)
 DIRECT = 4
 SAME = ((1, 1), "SAME", (1, 1), 1)
+LIBRARY = os.environ.get("PKKD_TF_CUDA_LIBRARY")
 
 
 @pytest.fixture(scope="module")
 def gpu(tmp_path_factory):
+    if LIBRARY:
+        return gpu_library.Gpu(pathlib.Path(LIBRARY).resolve())
     path = tmp_path_factory.mktemp("cuda") / "cuda.so"
     return gpu_library.Gpu(build_cuda.build_kernels(path, quiet=True, emulate=True))
 
@@ -36,11 +44,13 @@ def run(gpu, name, arrays, geometry=SAME, slope="clipped", tile=-1):
 
 
 @pytest.mark.slow
+@pytest.mark.skipif(bool(LIBRARY), reason="a GPU runs it by `--grid_test`")
 def test_grid_under_the_address_sanitizer():
     """Every kernel and tile; more shapes: `python -m custom_ops.build_cuda --emulate`."""
-    report = build_cuda.run_emulated(every=90, sanitize="address", quiet=True)
-    comparisons, shapes = map(int, re.match(r"(\d+) comparisons of (\d+) shapes", report).groups())
-    assert shapes >= 29 and comparisons == shapes * 14
+    report = cuda_grid_test.run_emulated(every=91, sanitize="address", quiet=True)
+    last = re.search(r"^(\d+) comparisons of (\d+) shapes", report, re.MULTILINE)
+    comparisons, shapes = map(int, last.groups())
+    assert shapes >= 29 and comparisons == shapes * 28
 
 
 def normal_case(inputs, offset, batch=1):
@@ -156,7 +166,7 @@ def test_benchmark(gpu, tmp_path, capsys, monkeypatch):
     library = f"--library={gpu.functions._name}"
     gpu_kernels.main([*options, library, f"--output={tmp_path}"])
     record = json.loads((tmp_path / "gpu_kernels.json").read_text())
-    assert record["device"] == "emulated"
+    assert record["device"] == gpu.name()
     assert [row["layer"] for row in record["rows"]] == [s.name for s in small[:2] for _ in range(3)]
     assert all(row["correct"] and row["same_bits"] and row["error"] > 0 for row in record["rows"])
     assert all(len(row["tiles"]) == len(TILES) - 1 for row in record["rows"])
@@ -173,18 +183,22 @@ def test_benchmark_ends_in_error_where_a_result_is_wrong(gpu, tmp_path, monkeypa
         gpu_kernels.main(arguments)
 
 
+def test_a_killed_benchmark_leaves_its_rows(gpu, tmp_path, monkeypatch):
+    measure = gpu_kernels.measure
+
+    def killed(*arguments):
+        yield next(measure(*arguments))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(gpu_kernels, "measure", killed)
+    monkeypatch.setattr(gpu_kernels, "layers", lambda batch: [Layer("ResNet-20", 2, 3, 4, 4, 1)])
+    monkeypatch.setattr(gpu_kernels, "FLUSH_BYTES", 2**10)
+    with pytest.raises(KeyboardInterrupt):
+        gpu_kernels.main([f"--library={gpu.functions._name}", f"--output={tmp_path}"])
+    (path,) = tmp_path.iterdir()
+    assert len(json.loads(path.read_text())["rows"]) == 1
+
+
 def test_benchmark_without_the_library(tmp_path):
     with pytest.raises(SystemExit, match="python -m custom_ops.build_cuda"):
         gpu_kernels.main([f"--library={tmp_path / 'missing.so'}"])
-
-
-@pytest.mark.parametrize("network,model", [("ResNet-20", "resnet20"), ("ResNet-50", "resnet50")])
-def test_benchmark_takes_every_shape_of_the_networks(network, model):
-    found = set()
-    for layer in build_model(model).layers:
-        if type(layer).__name__ == "AdderConv2D":
-            stride = layer.strides[0]
-            size = stride * layer.output.shape[1]  # the padding is a layer of its own
-            shape = (size, layer.input.shape[3], layer.filters, layer.kernel_size[0], stride)
-            found.add(Layer(network, gpu_kernels.BATCHES[network], *shape))
-    assert {layer for layer in gpu_kernels.layers() if layer.network == network} == found

@@ -1,5 +1,6 @@
 """What the build does with nvcc, without it, and where it fails; which path a GPU takes."""
 
+import ctypes.util
 import subprocess
 import sys
 import warnings
@@ -8,7 +9,7 @@ import pytest
 import tensorflow as tf
 
 from custom_ops import build, build_cuda
-from pkkd_tf.ops import compiled, paths, why_reference
+from pkkd_tf.ops import compiled, paths, reference, use_path, why_reference
 
 
 @pytest.fixture
@@ -69,15 +70,34 @@ def test_the_library_tells_whether_it_has_gpu_kernels(operations):
     assert compiled.has_gpu_kernels() == ("pkkd_cuda_adder_forward" in symbols)
 
 
-@pytest.mark.parametrize("built", [True, False])
-def test_a_gpu_takes_the_compiled_path_where_it_was_built(operations, monkeypatch, built):
-    monkeypatch.setattr(compiled, "has_gpu_kernels", lambda: built)
+def test_operations_without_gpu_kernels_serve_no_gpu(monkeypatch):
+    monkeypatch.setattr(compiled, "has_gpu_kernels", lambda: False)
+    obstacle = "a GPU in use, for which the operations were not compiled"
+    assert compiled.gpu_obstacle() == obstacle
+
+
+@pytest.mark.skipif(bool(ctypes.util.find_library("cuda")), reason="there is a CUDA driver")
+def test_operations_without_a_driver_serve_no_gpu(operations):
+    if not compiled.has_gpu_kernels():
+        pytest.skip("built without CUDA")
+    assert compiled.gpu_obstacle() == "a GPU in use, but there is no CUDA driver"
+
+
+OBSTACLES = ("", "a GPU in use, but the driver serves CUDA 12.8 at most")
+
+
+@pytest.mark.parametrize("obstacle", OBSTACLES)
+def test_a_gpu_takes_the_compiled_path_where_it_can(operations, monkeypatch, obstacle):
+    monkeypatch.setattr(compiled, "gpu_obstacle", lambda: obstacle)
     monkeypatch.setattr(paths.tf.config, "list_logical_devices", lambda kind: [f"{kind}:0"])
-    reason = "" if built else "a GPU in use, for which the operations were not compiled"
     for dtype in (tf.float32, tf.bfloat16, tf.float16):
-        assert why_reference(dtype) == reason
+        assert why_reference(dtype) == obstacle
     assert why_reference(tf.float64) == "dtype=float64"
-    assert (paths.path_for(tf.float32) is compiled) == built
+    assert paths.path_for(tf.float32) is (reference if obstacle else compiled)
+    if obstacle:
+        received = f"Received: path='compiled', {obstacle}"
+        with use_path("compiled"), pytest.raises(RuntimeError, match=received):
+            paths.path_for(tf.float32)
 
     @tf.function(jit_compile=True)
     def under_xla():
@@ -85,3 +105,10 @@ def test_a_gpu_takes_the_compiled_path_where_it_was_built(operations, monkeypatc
         return tf.zeros([])
 
     under_xla()
+
+
+def test_the_tests_on_a_gpu_need_no_tensorflow():
+    missing = "dict.fromkeys(('tensorflow', 'keras', 'pkkd_tf'))"
+    wanted = "from tests.custom_ops import test_cuda, test_cuda_obstacle"
+    code = f"import sys; sys.modules.update({missing}); {wanted}"
+    subprocess.run([sys.executable, "-c", code], cwd=build.ROOT.parent, check=True)

@@ -32,6 +32,15 @@ int pkkd_cuda_tiles();
 
 const char* pkkd_cuda_error_text(int error);
 
+// Null where every visible GPU can run the kernels with its driver, else why not. Creates no
+// context.
+const char* pkkd_cuda_obstacle();
+
+// The same for one GPU from numbers alone: versions as cudaDriverGetVersion gives them (0: no
+// driver), capabilities as in __CUDA_ARCH__, those of the code ascending. `text` may become empty.
+void pkkd_cuda_obstacle_of(int driver, int runtime, int capability, const int* compiled, int count,
+                           char* text, int size);
+
 }  // extern "C"
 
 #endif  // CUSTOM_OPS_KERNELS_CUDA_ADDER_CUDA_H_

@@ -13,7 +13,10 @@ int pkkd_cuda_device_name(char* name, int size) {
   return error;
 }
 
-int pkkd_cuda_allocate(void** memory, int64_t bytes) { return cudaMalloc(memory, bytes); }
+// An empty tensor gets an address too.
+int pkkd_cuda_allocate(void** memory, int64_t bytes) {
+  return cudaMalloc(memory, bytes + (bytes == 0));
+}
 int pkkd_cuda_free(void* memory) { return cudaFree(memory); }
 int pkkd_cuda_fill(void* memory, int value, int64_t bytes) {
   return cudaMemset(memory, value, bytes);

@@ -214,10 +214,16 @@ inline __half2 __hsub2(__half2 a, __half2 b) {
   return __hadd2(a, b);
 }
 
-// A device of three multiprocessors, so that small tests meet several tiles.
+// A device of three multiprocessors, so that small tests meet several tiles; of capability 9.0.
+
+#define __CUDA_ARCH_LIST__ 900
 
 enum cudaError_t { cudaSuccess = 0, cudaErrorInvalidValue = 1, cudaErrorMemoryAllocation = 2 };
-enum cudaDeviceAttr { cudaDevAttrMultiProcessorCount = 16 };
+enum cudaDeviceAttr {  // with their values on this device
+  cudaDevAttrMultiProcessorCount = 3,
+  cudaDevAttrComputeCapabilityMajor = 9,
+  cudaDevAttrComputeCapabilityMinor = 0
+};
 enum cudaMemcpyKind { cudaMemcpyHostToDevice = 1, cudaMemcpyDeviceToHost = 2 };
 
 inline cudaError_t cudaGetLastError() { return cudaSuccess; }
@@ -229,10 +235,19 @@ inline cudaError_t cudaGetDevice(int* device) {
   *device = 0;
   return cudaSuccess;
 }
-inline cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr, int) {
-  *value = 3;
+inline cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int) {
+  *value = attribute;
   return cudaSuccess;
 }
+inline cudaError_t cudaGetDeviceCount(int* count) {
+  *count = 1;
+  return cudaSuccess;
+}
+inline cudaError_t cudaDriverGetVersion(int* version) {
+  *version = 13000;
+  return cudaSuccess;
+}
+inline cudaError_t cudaRuntimeGetVersion(int* version) { return cudaDriverGetVersion(version); }
 inline cudaError_t cudaMalloc(void** memory, size_t size) {
   *memory = std::malloc(size);
   return *memory == nullptr ? cudaErrorMemoryAllocation : cudaSuccess;

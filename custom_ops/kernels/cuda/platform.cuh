@@ -2,6 +2,8 @@
 #ifndef CUSTOM_OPS_KERNELS_CUDA_PLATFORM_CUH_
 #define CUSTOM_OPS_KERNELS_CUDA_PLATFORM_CUH_
 
+#include <cstdint>
+
 #ifdef PKKD_CUDA_EMULATION
 #include "custom_ops/kernels/cuda/emulation.h"
 #define PKKD_UNROLL

@@ -1,0 +1,19 @@
+"""Which layers the benchmark of the GPU kernels takes; tests/custom_ops/test_cuda.py runs it."""
+
+import pytest
+
+from benchmarks import gpu_kernels
+from benchmarks.shapes import Layer
+from pkkd_tf.models import build as build_model
+
+
+@pytest.mark.parametrize("network,model", [("ResNet-20", "resnet20"), ("ResNet-50", "resnet50")])
+def test_every_shape_of_the_networks(network, model):
+    found = set()
+    for layer in build_model(model).layers:
+        if type(layer).__name__ == "AdderConv2D":
+            stride = layer.strides[0]
+            size = stride * layer.output.shape[1]  # the padding is a layer of its own
+            shape = (size, layer.input.shape[3], layer.filters, layer.kernel_size[0], stride)
+            found.add(Layer(network, gpu_kernels.BATCHES[network], *shape))
+    assert {layer for layer in gpu_kernels.layers() if layer.network == network} == found
