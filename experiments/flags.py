@@ -131,7 +131,9 @@ def _define_training() -> None:
     flags.DEFINE_integer("accumulate_steps", 1, "Parts that a batch is worked off in.", 1)
     flags.DEFINE_bool("recompute", False, "Recompute residual blocks' activations: less memory.")
     flags.DEFINE_enum("on_nan", "stop", ON_NAN, "stop: end the run; skip: leave that step out.")
-    flags.DEFINE_integer("steps_per_execution", 1, "Steps a call of TensorFlow.", lower_bound=1)
+    flags.DEFINE_integer(
+        "steps_per_execution", 1, "Steps a call of TensorFlow; a divisor of an epoch's.", 1
+    )
     flags.DEFINE_bool("jit_compile", False, "XLA for the whole step, by stock operations.")
     flags.DEFINE_bool("autoclustering", False, "XLA for all but the adder operations; on GPUs.")
 

@@ -8,7 +8,7 @@ from typing import Any
 import keras
 
 import pkkd_tf
-from experiments import devices, networks, placement, results
+from experiments import devices, executions, networks, placement, results
 from experiments.callbacks import History, StateSaver, StopOnNaN
 from experiments.checkpoints import Checkpoints, Position
 from experiments.errors import RunError
@@ -34,6 +34,7 @@ FREE = (
     "autoclustering",
     "recompute",
     "on_nan",
+    "steps_per_execution",
 )
 # At these values a flag changes nothing: so runs that were begun before it was there go on.
 NEUTRAL = {"accumulate_steps": 1, "sync_batch_norm": False, "l2_anneal": 0.0}
@@ -55,6 +56,7 @@ def run(dataset: str, program: str, options: dict[str, Any]) -> dict[str, Any] |
     """
     if options["smoke"]:
         options = {**options, **SMOKE}
+        options["steps_per_execution"] = min(2, options["steps_per_execution"])
     workers = Workers(devices.set_up(options))
     try:
         return _run(dataset, program, options, workers)
@@ -72,12 +74,13 @@ def _run(
     workers.on_chief(lambda: _check_folder(folder, resume))
     data = load_data(dataset, options)
     steps = data.steps_per_epoch(options["batch_size"])
+    executions.check(options["steps_per_execution"], steps)
     batches, prepare_batch = placement.place(data, options, workers.strategy)
     options = {**options, "data_placement": "device" if prepare_batch else "host"}
     with workers.strategy.scope():
         model = make_model(data, steps, options, prepare_batch)
     identity = {k: v for k, v in options.items() if k not in FREE and NEUTRAL.get(k, ...) != v}
-    checkpoints = Checkpoints(folder / "checkpoints", {"dataset": dataset, **identity})
+    checkpoints = Checkpoints(folder / "checkpoints", {"dataset": dataset, **identity}, FREE)
     start = (checkpoints.restore(model) if resume else None) or Position(0, 0)
     workers.agree([*start, steps], "checkpoint and data")
     history = _fit(model, batches, steps, checkpoints, start, folder, options, workers)
@@ -206,6 +209,7 @@ def _fit(
     parts = [(start, first), (Position(first, 0), epochs)]
     for begin, end in parts:
         if begin.epoch < end:
+            executions.use(model, options["steps_per_execution"], steps - begin.step)
             model.fit(
                 workers.distribute(functools.partial(data.train, batch, end, *begin), batch),
                 epochs=end,

@@ -244,7 +244,7 @@ def test_new_flags_do_not_shut_out_runs_begun_before_them(whole):
             "alpha augmentation batch_size beta dataset deterministic epochs eta "
             "feature_share image_size input_gradient kernel learning_rate limit_train "
             "matched_layers method model momentum monitor_every num_classes precision "
-            "response seed skip_broken_images smoke steps_per_execution student_alignment "
+            "response seed skip_broken_images smoke student_alignment "
             "teacher teacher_gradient teacher_side teacher_sign temperature weight_decay"
         ).split()
     )
