@@ -7,6 +7,8 @@
 checkpoint of each run; after `--minutes`, or on SIGTERM, all runs save and it ends with 143. Every
 finished run is a row of RESULTS/runs.csv and a file of RESULTS/curves; `python -m
 benchmarks.results_table` makes the tables and pictures. On one GPU `--parallel=N` runs N at once.
+The first line says which device computes, by which operations; with `--require_gpu` nothing is
+trained but on a GPU, by kernels compiled for it.
 """
 
 import dataclasses
@@ -21,7 +23,7 @@ from typing import Any
 
 from absl import flags
 
-from benchmarks import rows
+from benchmarks import computing, rows
 from benchmarks.results_table import record
 from experiments import errors
 from experiments.errors import RunError, Terminated
@@ -167,14 +169,26 @@ def main() -> None:
     length = options["epochs"], options["batch_size"]
     runs = [Run(row, seed, *length) for seed in range(options["seeds"]) for row in chosen]
     queue = Queue(runs, options)
+    if queue.waiting:
+        found = computing.ask(_under_xla(options["flag"]))
+        print(found, flush=True)
+        if options["require_gpu"]:
+            found.check_gpu()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: queue.stopping.set())
     queue.work()
     print(f"{len(runs)} runs are in {options['results']}")
 
 
+def _under_xla(flag: list[str]) -> bool:
+    """Whether the last of the flags that say so has XLA compile the training step."""
+    known = {"--jit_compile", "--jit_compile=true", "--nojit_compile", "--jit_compile=false"}
+    said = [word for word in flag if word in known]
+    return bool(said) and said[-1] in ("--jit_compile", "--jit_compile=true")
+
+
 OPTIONS = ("data_dir", "output", "results", "dataset", "rows", "seeds", "epochs", "batch_size")
-OPTIONS += ("parallel", "minutes", "flag")
+OPTIONS += ("parallel", "minutes", "require_gpu", "flag")
 
 
 def define() -> None:
@@ -189,6 +203,7 @@ def define() -> None:
     flags.DEFINE_integer("batch_size", 256, "Of each run.", lower_bound=1)
     flags.DEFINE_integer("parallel", 1, "Runs at once.", lower_bound=1)
     flags.DEFINE_float("minutes", None, "Stop after them.", 0.0)
+    flags.DEFINE_bool("require_gpu", False, "End unless a GPU computes, by compiled kernels.")
     flags.DEFINE_multi_string("flag", [], "A further flag of experiments.cifar.")
 
 
