@@ -8,14 +8,13 @@ checkpoint of each run; after `--minutes`, or on SIGTERM, all runs save and it e
 finished run is a row of RESULTS/runs.csv and a file of RESULTS/curves; `python -m
 benchmarks.results_table` makes the tables and pictures. On one GPU `--parallel=N` runs N at once.
 The first line says which device computes, by which operations; with `--require_gpu` nothing is
-trained but on a GPU, by kernels compiled for it.
+trained but on a GPU, by kernels compiled for it. `--flag=--NAME=VALUE` gives every run a further
+flag of `experiments.cifar`; where it changes results, the runs are others, with names of their own.
 """
 
-import dataclasses
 import os
 import signal
 import subprocess
-import sys
 import threading
 import time
 from pathlib import Path
@@ -25,55 +24,11 @@ from absl import flags
 
 from benchmarks import computing, rows
 from benchmarks.results_table import record
+from benchmarks.trainings import Run, check_flags
 from experiments import errors
 from experiments.errors import RunError, Terminated
 
 POLL_SECONDS = 0.2
-
-
-@dataclasses.dataclass(frozen=True)
-class Run:
-    """One training: a row, its seed, and how long.
-
-    Attributes:
-        row: `benchmarks.rows.Row`.
-        seed: int.
-        epochs: int.
-        batch_size: int.
-    """
-
-    row: rows.Row
-    seed: int
-    epochs: int
-    batch_size: int
-
-    @property
-    def name(self) -> str:
-        """`cifar10_resnet20_pkkd_400_epochs_batch_256_seed_0`."""
-        row = self.row.name.replace("/", "_")
-        length = f"{self.epochs}_epochs_batch_{self.batch_size}"
-        return f"{self.row.dataset}_{row}_{length}_seed_{self.seed}"
-
-    @property
-    def teacher(self) -> "Run | None":
-        """The run whose network this one is taught by, which must be done before."""
-        return self.row.teacher and dataclasses.replace(self, row=self.row.teacher)
-
-    def command(self, options: dict[str, Any]) -> list[str]:
-        """The training as a command that begins or goes on."""
-        own = [f"--seed={self.seed}", f"--epochs={self.epochs}", f"--batch_size={self.batch_size}"]
-        place = [f"--data_dir={options['data_dir']}", f"--output={self.folder(options)}"]
-        common = ["--requeue", "--verbose=2", *options["flag"]]
-        program = [sys.executable, "-m", "experiments.cifar"]
-        command = [*program, *self.row.flags(), *own, *place, *common]
-        if self.teacher is None:
-            return command
-        file = str(self.teacher.folder(options) / "student.keras")
-        return [word.replace(rows.TEACHER, file) for word in command]
-
-    def folder(self, options: dict[str, Any]) -> Path:
-        """Where the run writes."""
-        return Path(options["output"]) / self.name
 
 
 class Queue:
@@ -166,8 +121,9 @@ def main() -> None:
         if not options[name]:
             raise RunError(f"--{name} must name a folder. Received: {name}={options[name]}")
     chosen = rows.chosen(options["dataset"], options["rows"])
-    length = options["epochs"], options["batch_size"]
-    runs = [Run(row, seed, *length) for seed in range(options["seeds"]) for row in chosen]
+    same = options["epochs"], options["batch_size"], tuple(options["flag"])
+    runs = [Run(row, seed, *same) for seed in range(options["seeds"]) for row in chosen]
+    check_flags(options["flag"], runs)
     queue = Queue(runs, options)
     if queue.waiting:
         found = computing.ask(_under_xla(options["flag"]))
@@ -204,7 +160,7 @@ def define() -> None:
     flags.DEFINE_integer("parallel", 1, "Runs at once.", lower_bound=1)
     flags.DEFINE_float("minutes", None, "Stop after them.", 0.0)
     flags.DEFINE_bool("require_gpu", False, "End unless a GPU computes, by compiled kernels.")
-    flags.DEFINE_multi_string("flag", [], "A further flag of experiments.cifar.")
+    flags.DEFINE_multi_string("flag", [], "A further flag of experiments.cifar, --NAME=VALUE.")
 
 
 if __name__ == "__main__":

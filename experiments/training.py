@@ -13,31 +13,13 @@ from experiments.callbacks import History, StateSaver, StopOnNaN
 from experiments.checkpoints import Checkpoints, Position
 from experiments.errors import RunError
 from experiments.history import Table
+from experiments.identity import FREE, NEUTRAL
 from experiments.workers import BATCH_NORM, LOST, Workers
 from pkkd_tf import models
 from pkkd_tf.distillation import PKKD, FeatureMatching
 from pkkd_tf.layers import anneal_l2
 from pkkd_tf.optimizers import AdderSGD
 
-# What may differ between the parts of one run.
-FREE = (
-    "output",
-    "resume",
-    "requeue",
-    "verbose",
-    "data_dir",
-    "data_placement",
-    "strategy",
-    "logical_devices",
-    "compare_plain",
-    "jit_compile",
-    "autoclustering",
-    "recompute",
-    "on_nan",
-    "steps_per_execution",
-)
-# At these values a flag changes nothing: so runs that were begun before it was there go on.
-NEUTRAL = {"accumulate_steps": 1, "sync_batch_norm": False, "l2_anneal": 0.0}
 SMOKE = {"epochs": 1, "batch_size": 8, "limit_train": 32, "monitor_every": 2}
 
 

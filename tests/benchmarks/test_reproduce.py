@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 
 from benchmarks import results_table, rows
-from benchmarks.reproduce import Run
+from benchmarks.trainings import Run, check_flags
+from experiments.errors import RunError
 
 NAME = "cifar10_resnet20_plain_1_epochs_batch_8_seed_0"
 
@@ -68,11 +69,66 @@ def test_a_fixed_teacher_is_trained_before():
     cnn, pupil = rows.chosen("cifar10", ["resnet20/kd/fixed_teacher"])
     assert (cnn.name, pupil.teacher, cnn.teacher) == ("resnet20/cnn", cnn, None)
     name = "cifar10_resnet20_cnn_2_epochs_batch_256_seed_3"
-    options = {"data_dir": "data", "output": "runs", "flag": []}
+    options = {"data_dir": "data", "output": "runs"}
     command = Run(pupil, 3, 2, 256).command(options)
     assert f"--teacher=runs/{name}/student.keras" in command
     assert Run(cnn, 3, 2, 256).name == name
     assert not any(word.startswith("--teacher=") for word in Run(cnn, 3, 2, 256).command(options))
+
+
+PKKD = rows.Row("cifar10", "resnet20", "pkkd")
+SHARE = rows.Row("cifar10", "resnet20", "pkkd", "share_0.03")
+
+
+@pytest.mark.parametrize(
+    ("row", "flag"),
+    [
+        *((PKKD, f"--{name}=3") for name in ("epochs", "seed", "batch_size", "flagfile")),
+        *((PKKD, f"--{name}") for name in ("smoke", "nosmoke", "model=vgg_small", "method=kd")),
+        (SHARE, "--feature_share=0.2"),
+        (SHARE, "-feature_share=0.2"),
+    ],
+)
+def test_flags_that_the_queue_sets_are_refused(row, flag):
+    rule = "--flag must not set what the queue or one of the rows sets. Received: flag="
+    with pytest.raises(RunError, match=f"^{rule}{flag}; "):
+        check_flags(["--precision=float32", flag], [Run(row, 0, 2, 256)])
+
+
+@pytest.mark.parametrize("flag", ["", "3", "precision=float32", "--precision float32", "--=3"])
+def test_what_is_no_flag_is_refused(flag):
+    with pytest.raises(RunError, match=f"must be one flag, .* Received: flag={flag}$"):
+        check_flags([flag], [])
+
+
+def test_flags_that_change_results_make_another_run():
+    """Others do not; nor does the order."""
+    plain = Run(PKKD, 1, 2, 256)
+    quick = Run(
+        PKKD, 1, 2, 256, ("--noautoclustering", "--steps_per_execution=39", "--on_nan=skip")
+    )
+    assert quick.name == plain.name and quick.changed == []
+    flags = "--precision=mixed_bfloat16", "--limit_train=100", "--nostudent_alignment"
+    check_flags(flags, [plain])
+    trial, other = Run(PKKD, 1, 2, 256, flags), Run(PKKD, 1, 2, 256, flags[::-1])
+    more = "limit_train_100_precision_mixed_bfloat16_nostudent_alignment"
+    assert trial.name == other.name == f"cifar10_resnet20_pkkd_2_epochs_batch_256_{more}_seed_1"
+    options = {"data_dir": "data", "output": "runs"}
+    assert trial.command(options)[-3:] == list(flags)
+    assert trial.folder(options) != plain.folder(options)
+
+
+def test_table_tells_trials_from_the_published_row(tmp_path):
+    """Neither replaces the other, and one alone has the published figure beside it."""
+    finished(tmp_path / "0", Run(PKKD, 0, 2, 256), [0.9])
+    finished(tmp_path / "1", Run(PKKD, 0, 2, 256, ("--limit_train=100",)), [0.2])
+    results = tmp_path / "results"
+    assert len(results_table.read(results)) == 2 == len(list((results / "curves").iterdir()))
+    table = results_table.table(results_table.read(results))
+    assert "| pkkd | 2, 256 | 1 | 90.00 | 90.00 |  | 92.96 |" in table
+    assert "| pkkd --limit_train=100 | 2, 256 | 1 | 20.00 | 20.00 |  |  |" in table
+    assert len(list((results / "filters").iterdir())) == 1
+    assert results_table.curves(results) == ["cifar10_resnet20_2_epochs_batch_256.png"]
 
 
 def finished(folder, run, accuracies):
@@ -93,9 +149,8 @@ def finished(folder, run, accuracies):
 
 
 def test_table_and_curves(tmp_path):
-    row = rows.Row("cifar10", "resnet20", "pkkd")
     for number, (seed, values) in enumerate([(0, [0.3, 0.1]), (1, [0.9, 0.92]), (0, [0.9, 0.91])]):
-        finished(tmp_path / str(number), Run(row, seed, 2, 256), values)
+        finished(tmp_path / str(number), Run(PKKD, seed, 2, 256), values)
     results = tmp_path / "results"
     assert [r["seed"] for r in results_table.read(results)] == ["0", "1"]  # the first was replaced
     line = results_table.table(results_table.read(results)).splitlines()[-1]
@@ -131,13 +186,14 @@ def test_a_fixed_teacher_teaches_and_none_is_missed(tmp_path, images):
     process = start(tmp_path / "empty", tmp_path, *options, row="resnet20/kd/fixed_teacher")
     _, text = process.communicate()
     assert process.returncode == 1
-    assert "_kd_fixed_teacher_1_epochs_batch_80_seed_0 has no teacher" in text
+    assert "_kd_fixed_teacher_1_epochs_batch_80_monitor_every_0_seed_0 has no teacher" in text
 
 
 @pytest.mark.slow
 def test_cut_off_and_finished(tmp_path, images):
     process = start(tmp_path, images, "--flag=--monitor_every=0")
-    log, deadline = tmp_path / "runs" / f"{NAME}.log", time.monotonic() + 200
+    name = NAME.replace("_seed", "_monitor_every_0_seed")
+    log, deadline = tmp_path / "runs" / f"{name}.log", time.monotonic() + 200
     while not (log.exists() and "output:" in log.read_text()):
         assert process.poll() is None and time.monotonic() < deadline
         time.sleep(0.05)
@@ -149,8 +205,8 @@ def test_cut_off_and_finished(tmp_path, images):
     process = start(tmp_path, images, "--flag=--monitor_every=0")
     _, text = process.communicate()
     assert process.returncode == 0, text
-    assert [row["run"] for row in results_table.read(tmp_path / "results")] == [NAME]
-    assert (tmp_path / "results" / "curves" / f"{NAME}.csv").is_file()
-    written = os.path.getmtime(tmp_path / "runs" / NAME / "report.json")
-    assert start(tmp_path, images).wait() == 0
-    assert os.path.getmtime(tmp_path / "runs" / NAME / "report.json") == written
+    assert [row["run"] for row in results_table.read(tmp_path / "results")] == [name]
+    assert (tmp_path / "results" / "curves" / f"{name}.csv").is_file()
+    written = os.path.getmtime(tmp_path / "runs" / name / "report.json")
+    assert start(tmp_path, images, "--flag=--monitor_every=0").wait() == 0
+    assert os.path.getmtime(tmp_path / "runs" / name / "report.json") == written
