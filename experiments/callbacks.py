@@ -3,6 +3,7 @@
 import math
 import signal
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -15,19 +16,31 @@ from experiments.workers import Workers
 
 
 class StateSaver(keras.callbacks.Callback):
-    """Saves the training state after every epoch, and after the step in which SIGTERM came.
+    """Saves the training state after epochs, and after the step in which SIGTERM came.
 
     Args:
         checkpoints: where to.
-        steps: steps an epoch.
+        tables: logs of the run, written just before: the rows of a saved epoch are on the disk.
+        end: the run's last epoch, after which the state is saved, and steps an epoch.
         start: where this part of the run begins.
+        seconds: least time from one save to the end of the epoch that is saved next.
         workers: those of the run; SIGTERM to one of them stops all after the same step.
     """
 
-    def __init__(self, checkpoints: Checkpoints, steps: int, start: Position, workers: Workers):
+    def __init__(
+        self,
+        checkpoints: Checkpoints,
+        tables: Sequence[Table],
+        end: Position,
+        start: Position,
+        seconds: float,
+        workers: Workers,
+    ):
         super().__init__()
-        self.checkpoints, self.steps, self.workers = checkpoints, steps, workers
+        self.checkpoints, self.tables, self.workers = checkpoints, tables, workers
+        self.epochs, self.steps = end
         self.epoch, self.step = start
+        self.seconds, self.saved = seconds, time.monotonic()
         self.asked_to_stop = False
 
     def catch_signals(self) -> None:
@@ -56,19 +69,32 @@ class StateSaver(keras.callbacks.Callback):
         self.epoch = epoch
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
-        """Saves the state. Comes after the logs are written: their rows belong to it."""
+        """Saves the state if it is time. Comes after `History`, whose rows belong to it."""
         self.epoch, self.step = epoch + 1, 0
-        self._save(Position(epoch + 1, 0))
-        if self.workers.any(self.asked_to_stop):
+        stop = self.workers.any(self.asked_to_stop)
+        if stop or self.epoch == self.epochs or self._is_due():
+            self._save(Position(self.epoch, 0))
+        if stop:
             raise self._end()
 
     def on_test_begin(self, logs: Any = None) -> None:
         """What is tested is what is saved: one network, whatever the number of replicas."""
         self.workers.average_statistics(self.model)
 
+    def _is_due(self) -> bool:
+        """By the first worker's clock."""
+        due = time.monotonic() - self.saved >= self.seconds
+        return self.workers.any(self.workers.is_chief and due)
+
     def _save(self, position: Position) -> None:
         self.workers.average_statistics(self.model)
-        self.workers.on_chief(lambda: self.checkpoints.save(self.model, position))
+        self.workers.on_chief(lambda: self._write(position))
+        self.saved = time.monotonic()
+
+    def _write(self, position: Position) -> None:
+        for table in self.tables:
+            table.write()
+        self.checkpoints.save(self.model, position)
 
     def _end(self) -> Terminated:
         return Terminated(
@@ -78,7 +104,7 @@ class StateSaver(keras.callbacks.Callback):
 
 
 class History(keras.callbacks.Callback):
-    """Writes history.csv and layers.csv, and says how fast the run is and how long it will take.
+    """Adds to history.csv and layers.csv, and says how fast the run is and how long it will take.
 
     Args:
         epochs: Table of the epochs.
@@ -134,6 +160,7 @@ class StopOnNaN(keras.callbacks.Callback):
     def __init__(self, on_nan: str = "stop"):
         super().__init__()
         self.on_nan = on_nan
+        self._sizes: Any = None  # of the run's one model
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
         """Looks at the losses of this step, or of the steps that were executed in one."""
@@ -148,7 +175,9 @@ class StopOnNaN(keras.callbacks.Callback):
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         """Looks at the test's losses and all weights, before the state is saved."""
         self._check(logs)
-        self._check({f"sum of |{v.path}|": _sum_of_sizes(v) for v in self.model.weights})
+        self._sizes = self._sizes or _sums_of_sizes(self.model)
+        names = [f"sum of |{variable.path}|" for variable in self.model.weights]
+        self._check(dict(zip(names, self._sizes().numpy(), strict=True)))
 
     def _check(self, values: Any) -> None:
         bad = {k: float(v) for k, v in (values or {}).items() if not math.isfinite(float(v))}
@@ -161,10 +190,18 @@ class StopOnNaN(keras.callbacks.Callback):
             )
 
 
-def _sum_of_sizes(variable: keras.Variable) -> float:
-    """Of all copies."""
-    copies = tf.distribute.get_strategy().experimental_local_results(variable.value)
-    return sum(float(tf.norm(tf.cast(copy, tf.float32), 1)) for copy in copies)
+def _sums_of_sizes(model: keras.Model) -> Any:
+    """A function that returns a sum for each weight, of all copies: one call for all of them."""
+    copies = model.distribute_strategy.experimental_local_results
+    weights = [copies(variable.value) for variable in model.weights]
+
+    def size(copy: tf.Variable) -> tf.Tensor:
+        return tf.reduce_sum(tf.abs(tf.cast(copy, tf.float32)))
+
+    def sums() -> tf.Tensor:
+        return tf.stack([tf.add_n([size(copy) for copy in own]) for own in weights])
+
+    return tf.function(sums)
 
 
 def _steps_done(model: Any) -> int:

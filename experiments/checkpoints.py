@@ -61,7 +61,7 @@ class Checkpoints:
             write_files(self.folder, {f"{name}.json": text.encode()})
         except OSError as error:
             raise RunError(
-                "The state must be written after every epoch; earlier checkpoints are intact, "
+                "The state must be written from time to time; earlier checkpoints are intact, "
                 f"--resume goes on from the last. Received: {error}, writing to {self.folder}"
             ) from error
         finally:

@@ -5,6 +5,7 @@ FREE = (
     "output",
     "resume",
     "requeue",
+    "checkpoint_seconds",
     "verbose",
     "data_dir",
     "data_placement",

@@ -179,31 +179,35 @@ def _fit(
     """Trains from `start` to the end; a run resumed inside an epoch first finishes that one."""
     epochs, batch = options["epochs"], options["batch_size"]
     verbose = options["verbose"] if workers.is_chief else 0
-    history = Table(folder / "history.csv", start.epoch)
-    layers = Table(folder / "layers.csv", start.epoch)
-    saver = StateSaver(checkpoints, steps, start, workers)
+    tables = [Table(folder / f"{name}.csv", start.epoch) for name in ("history", "layers")]
+    seconds = options["checkpoint_seconds"]
+    saver = StateSaver(checkpoints, tables, Position(epochs, steps), start, seconds, workers)
     saver.catch_signals()
-    written = [History(history, layers, batch, steps, verbose)]
+    written = [History(*tables, batch, steps, verbose)]
     if importlib.util.find_spec("tensorboard"):
         written.append(keras.callbacks.TensorBoard(str(folder / "tensorboard")))
     callbacks = [StopOnNaN(options["on_nan"]), *(written if workers.is_chief else []), saver]
     first = start.epoch + 1 if start.step else start.epoch
     parts = [(start, first), (Position(first, 0), epochs)]
-    for begin, end in parts:
-        if begin.epoch < end:
-            executions.use(model, options["steps_per_execution"], steps - begin.step)
-            model.fit(
-                workers.distribute(functools.partial(data.train, batch, end, *begin), batch),
-                epochs=end,
-                initial_epoch=begin.epoch,
-                steps_per_epoch=steps - begin.step,
-                validation_data=workers.distribute(functools.partial(data.test, batch), batch),
-                callbacks=callbacks,
-                verbose=verbose,
-                shuffle=False,
-            )
+    try:
+        for begin, end in parts:
+            if begin.epoch < end:
+                executions.use(model, options["steps_per_execution"], steps - begin.step)
+                model.fit(
+                    workers.distribute(functools.partial(data.train, batch, end, *begin), batch),
+                    epochs=end,
+                    initial_epoch=begin.epoch,
+                    steps_per_epoch=steps - begin.step,
+                    validation_data=workers.distribute(functools.partial(data.test, batch), batch),
+                    callbacks=callbacks,
+                    verbose=verbose,
+                    shuffle=False,
+                )
+    finally:  # of epochs that no state was saved after, too
+        for table in tables:
+            table.write()
     saver.release_signals()  # what comes now is written whole or not at all
-    return history
+    return tables[0]
 
 
 def _check_folder(folder: Path, resume: bool) -> None:

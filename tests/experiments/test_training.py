@@ -19,13 +19,14 @@ from absl.testing import flagsaver
 import pkkd_tf
 from benchmarks import rows
 from experiments import flags, programs, training
-from experiments.callbacks import StopOnNaN
+from experiments.callbacks import StateSaver, StopOnNaN
 from experiments.checkpoints import Checkpoints, Position
 from experiments.errors import RunError
 from experiments.history import Table
 from pkkd_tf.optimizers import AdderSGD
 
 TINY = ["--epochs=3", "--batch_size=16", "--limit_train=64", "--monitor_every=2", "--verbose=0"]
+TINY += ["--checkpoint_seconds=0"]
 
 
 @pytest.fixture(scope="session")
@@ -111,6 +112,34 @@ def test_killed_run_resumes_to_the_same_weights(whole, options, tmp_path):
     history = Table(folder / "history.csv", 99)
     assert history.column("epoch") == [1, 2, 3]
     assert summary["times"]["total_seconds"] == pytest.approx(sum(history.column("seconds")))
+
+
+@pytest.mark.slow
+def test_a_run_resumed_epochs_before_its_end_keeps_the_rows_of_its_state(
+    whole, options, tmp_path, monkeypatch
+):
+    """Only the first of two epochs was saved, though both are in the tables."""
+    folder, check = tmp_path / "late", StopOnNaN.on_epoch_end
+
+    def fail(self, epoch, logs=None):
+        check(self, epoch, logs)
+        if epoch == 2:
+            raise RunError("the end")
+
+    with monkeypatch.context() as patch, pytest.raises(RunError, match="the end"):
+        patch.setattr(StateSaver, "_is_due", lambda saver: saver.epoch == 1)
+        patch.setattr(StopOnNaN, "on_epoch_end", fail)
+        training.run("digits", "digits", options(folder))
+    assert Table(folder / "history.csv", 99).column("epoch") == [1, 2]
+    newest = Checkpoints(folder / "checkpoints", {}).newest()
+    assert newest.stem == "epoch_00001_step_0000000"
+    training.run("digits", "digits", options(folder, "--resume"))
+    for resumed, undisturbed in zip(weights(folder), weights(whole), strict=True):
+        np.testing.assert_array_equal(resumed, undisturbed)
+    assert (folder / "layers.csv").read_text() == (whole / "layers.csv").read_text()
+    ours, theirs = (Table(f / "history.csv", 99) for f in (folder, whole))
+    for name in ("epoch", "loss", "val_accuracy"):
+        assert ours.column(name) == theirs.column(name)
 
 
 @pytest.mark.slow
