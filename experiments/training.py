@@ -8,7 +8,7 @@ from typing import Any
 import keras
 
 import pkkd_tf
-from experiments import devices, executions, networks, placement, results
+from experiments import batches, devices, executions, networks, placement, results
 from experiments.callbacks import History, StateSaver, StopOnNaN
 from experiments.checkpoints import Checkpoints, Position
 from experiments.errors import RunError
@@ -57,7 +57,7 @@ def _run(
     data = load_data(dataset, options)
     steps = data.steps_per_epoch(options["batch_size"])
     executions.check(options["steps_per_execution"], steps)
-    batches, prepare_batch = placement.place(data, options, workers.strategy)
+    source, prepare_batch = placement.place(data, options, workers.strategy)
     options = {**options, "data_placement": "device" if prepare_batch else "host"}
     with workers.strategy.scope():
         model = make_model(data, steps, options, prepare_batch)
@@ -65,7 +65,7 @@ def _run(
     checkpoints = Checkpoints(folder / "checkpoints", {"dataset": dataset, **identity}, FREE)
     start = (checkpoints.restore(model) if resume else None) or Position(0, 0)
     workers.agree([*start, steps], "checkpoint and data")
-    history = _fit(model, batches, steps, checkpoints, start, folder, options, workers)
+    history = _fit(model, source, steps, checkpoints, start, folder, options, workers)
     arguments = folder, program, options, data, model, history
     return workers.on_chief(lambda: results.write(*arguments))
 
@@ -178,6 +178,7 @@ def _fit(
 ) -> Table:
     """Trains from `start` to the end; a run resumed inside an epoch first finishes that one."""
     epochs, batch = options["epochs"], options["batch_size"]
+    test_batch = batches.of_test(data.num_test, batch, workers.strategy.num_replicas_in_sync)
     verbose = options["verbose"] if workers.is_chief else 0
     tables = [Table(folder / f"{name}.csv", start.epoch) for name in ("history", "layers")]
     seconds = options["checkpoint_seconds"]
@@ -198,7 +199,9 @@ def _fit(
                     epochs=end,
                     initial_epoch=begin.epoch,
                     steps_per_epoch=steps - begin.step,
-                    validation_data=workers.distribute(functools.partial(data.test, batch), batch),
+                    validation_data=workers.distribute(
+                        functools.partial(data.test, test_batch), test_batch
+                    ),
                     callbacks=callbacks,
                     verbose=verbose,
                     shuffle=False,

@@ -77,6 +77,9 @@ class ResidentDataset:
         window: (padding, flip) of the standard augmentation; None without it.
         augmentation: `BatchAugmentation` of the data set.
 
+    Attributes:
+        num_test: int. Test images.
+
     Raises:
         ValueError: the data set's augmentation has randaugment, which works image by image.
 
@@ -103,6 +106,7 @@ class ResidentDataset:
                 f"works image by image. Received: device={device!r}, augmentation with "
                 "'randaugment'"
             )
+        self.num_test = source.num_test
         self._source, self._window, self._augmentation = source, window, augmentation
         self._train, self._test = (Images.put(*part, device) for part in (train, test))
 
@@ -126,7 +130,7 @@ class ResidentDataset:
     def test(self, batch_size: int, shard: tuple[int, int] = (0, 1)) -> tf.data.Dataset:
         """As `ImageDataset.test`, yielding a `TestPlan` a batch."""
         check_test(batch_size, Shard(*shard))
-        rows = tf.data.Dataset.range(self._source.num_test).shard(*reversed(shard))
+        rows = tf.data.Dataset.range(self.num_test).shard(*reversed(shard))
         return finished(rows.batch(batch_size).map(TestPlan))
 
     def prepare_batch(self, plan: TrainingPlan | TestPlan) -> tuple[tf.Tensor, tf.Tensor]:
