@@ -103,6 +103,7 @@ def _define_run() -> None:
     flags.DEFINE_enum("precision", "float32", PRECISIONS, "Keras' dtype policy.")
     flags.DEFINE_bool("deterministic", False, "Deterministic kernels on GPUs too; slower there.")
     flags.DEFINE_integer("verbose", 1, "0 silent, 1 progress bar, 2 a line an epoch.", 0, 2)
+    flags.DEFINE_bool("tensorboard", False, "Also write OUTPUT/tensorboard.")
     flags.DEFINE_bool("compare_plain", False, "Also train the student alone, in OUTPUT/plain.")
 
 

@@ -7,6 +7,7 @@ FREE = (
     "requeue",
     "checkpoint_seconds",
     "verbose",
+    "tensorboard",
     "data_dir",
     "data_placement",
     "strategy",

@@ -57,6 +57,8 @@ def _run(
     data = load_data(dataset, options)
     steps = data.steps_per_epoch(options["batch_size"])
     executions.check(options["steps_per_execution"], steps)
+    if options["tensorboard"] and not importlib.util.find_spec("tensorboard"):
+        raise RunError("--tensorboard needs `pip install tensorboard`. Received: no such package")
     source, prepare_batch = placement.place(data, options, workers.strategy)
     options = {**options, "data_placement": "device" if prepare_batch else "host"}
     with workers.strategy.scope():
@@ -185,7 +187,7 @@ def _fit(
     saver = StateSaver(checkpoints, tables, Position(epochs, steps), start, seconds, workers)
     saver.catch_signals()
     written = [History(*tables, batch, steps, verbose)]
-    if importlib.util.find_spec("tensorboard"):
+    if options["tensorboard"]:
         written.append(keras.callbacks.TensorBoard(str(folder / "tensorboard")))
     callbacks = [StopOnNaN(options["on_nan"]), *(written if workers.is_chief else []), saver]
     first = start.epoch + 1 if start.step else start.epoch

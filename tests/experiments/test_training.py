@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import keras
 import numpy as np
@@ -277,6 +278,32 @@ def test_new_flags_do_not_shut_out_runs_begun_before_them(whole):
             "teacher teacher_gradient teacher_side teacher_sign temperature weight_decay"
         ).split()
     )
+
+
+def install(monkeypatch, spec):
+    """Whether TensorBoard is found."""
+    util = SimpleNamespace(find_spec=lambda name: spec)
+    monkeypatch.setattr(training, "importlib", SimpleNamespace(util=util))
+
+
+@pytest.mark.parametrize("given", [[], ["--tensorboard"]])
+def test_tensorboard_is_written_where_it_is_asked_for(options, tmp_path, monkeypatch, given):
+    found = []
+
+    def fit(model, data, callbacks, **kwargs):
+        found.extend(c for c in callbacks if isinstance(c, keras.callbacks.TensorBoard))
+
+    install(monkeypatch, "tensorboard")
+    monkeypatch.setattr(pkkd_tf.PKKD, "fit", fit)
+    monkeypatch.setattr(training.results, "write", lambda *_: None)
+    training.run("digits", "digits", options(tmp_path, "--method=cnn", *given))
+    assert len(found) == len(given)
+
+
+def test_missing_tensorboard(options, tmp_path, monkeypatch):
+    install(monkeypatch, None)
+    with pytest.raises(RunError, match="--tensorboard needs `pip install tensorboard`. Received"):
+        training.run("digits", "digits", options(tmp_path, "--method=cnn", "--tensorboard"))
 
 
 def test_used_folder_is_not_overwritten(whole, options):
