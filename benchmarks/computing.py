@@ -32,6 +32,12 @@ class Computing:
         device = ", ".join(self.gpus) or f"{self.cpu}, no GPU"
         return f"device: {device}; adder operations: {self.operations}"
 
+    def names(self) -> list[str]:
+        """What CUDA_VISIBLE_DEVICES calls the GPUs."""
+        visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+        names = visible.split(",") if visible else [str(n) for n in range(len(self.gpus))]
+        return names[: len(self.gpus)]
+
     def check_gpu(self) -> None:
         """Raises `RunError` unless a GPU computes, by kernels compiled for it."""
         if not (self.gpus and self.operations.startswith("compiled")):

@@ -6,10 +6,11 @@
 (`benchmarks/rows.py`). Given again, the command goes on where it was cut off, from the last
 checkpoint of each run; after `--minutes`, or on SIGTERM, all runs save and it ends with 143. Every
 finished run is a row of RESULTS/runs.csv and a file of RESULTS/curves; `python -m
-benchmarks.results_table` makes the tables and pictures. On one GPU `--parallel=N` runs N at once.
-The first line says which device computes, by which operations; with `--require_gpu` nothing is
-trained but on a GPU, by kernels compiled for it. `--flag=--NAME=VALUE` gives every run a further
-flag of `experiments.cifar`; where it changes results, the runs are others, with names of their own.
+benchmarks.results_table` makes the tables and pictures. `--parallel=N` runs N at once, on one GPU,
+or each on one of several. The first line says which device computes, by which operations; with
+`--require_gpu` nothing is trained but on a GPU, by kernels compiled for it. `--flag=--NAME=VALUE`
+gives every run a further flag of `experiments.cifar`; where it changes results, the runs are
+others, with names of their own.
 """
 
 import os
@@ -43,6 +44,8 @@ class Queue:
         self.options = options
         self.waiting = [run for run in runs if not self._recorded(run)]
         self.active: dict[Run, subprocess.Popen] = {}
+        self.gpus: list[str] = []  # what CUDA calls them; several: each run has one of them
+        self.gpu_of: dict[Run, str] = {}
         self.failed: list[str] = []
         self.stopping = threading.Event()
 
@@ -83,14 +86,24 @@ class Queue:
         folder = run.folder(self.options)
         folder.parent.mkdir(parents=True, exist_ok=True)
         print(f"{time.strftime('%H:%M:%S')} {run.name}", flush=True)
-        grow = {"TF_FORCE_GPU_ALLOW_GROWTH": "true"} if self.options["parallel"] > 1 else {}
         with open(folder.with_suffix(".log"), "a") as log:
             self.active[run] = subprocess.Popen(
                 run.command(self.options),
                 stdout=log,
                 stderr=subprocess.STDOUT,
-                env={**os.environ, "PYTHONUNBUFFERED": "1", **grow},
+                env={**os.environ, "PYTHONUNBUFFERED": "1", **self._share(run)},
             )
+
+    def _share(self, run: Run) -> dict[str, str]:
+        """The environment's part that lets runs at once get along on the GPUs."""
+        if self.options["parallel"] == 1:
+            return {}
+        share = {"TF_FORCE_GPU_ALLOW_GROWTH": "true"}
+        if len(self.gpus) > 1:
+            used = [self.gpu_of[other] for other in self.active]
+            self.gpu_of[run] = min(self.gpus, key=used.count)
+            share["CUDA_VISIBLE_DEVICES"] = self.gpu_of[run]
+        return share
 
     def _finish(self, run: Run, code: int) -> None:
         if self._recorded(run):
@@ -128,6 +141,7 @@ def main() -> None:
     if queue.waiting:
         found = computing.ask(_under_xla(options["flag"]))
         print(found, flush=True)
+        queue.gpus = found.names()
         if options["require_gpu"]:
             found.check_gpu()
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -33,6 +33,16 @@ def test_a_gpu_and_kernels_for_it_are_enough():
     assert str(found) == "device: GPU:0 NVIDIA H100; adder operations: compiled (CUDA)"
 
 
+@pytest.mark.parametrize(
+    ("visible", "names"), [(None, ["0", "1"]), ("3,1", ["3", "1"]), ("3,1,-1,0", ["3", "1"])]
+)
+def test_gpus_are_called_what_cuda_calls_them(monkeypatch, visible, names):
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if visible:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    assert Computing(("GPU:0 A", "GPU:1 A"), "Xeon", "compiled (CUDA)").names() == names
+
+
 def test_this_machine(monkeypatch):
     """Kernels on the processor are not enough, and a GPU of other kernels serves stock ones."""
     found = computing.here(jit_compile=False)

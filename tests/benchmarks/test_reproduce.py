@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from benchmarks import results_table, rows
+from benchmarks.reproduce import Queue
 from benchmarks.trainings import Run, check_flags
 from experiments.errors import RunError
 
@@ -162,6 +163,54 @@ def test_table_and_curves(tmp_path):
     assert [file.name for file in (results / "filters").iterdir()] == [f"{name}.png"]
     shown = f"\n![Filters of {name}: Laplace and Gaussian fitted.](filters/{name}.png)\n"
     assert results_table.filters(results) == shown
+
+
+def queue(folder, names, **given):
+    """A queue of the runs that these names of rows stand for."""
+    options = {"output": str(folder / "runs"), "results": str(folder / "results")}
+    options |= {"data_dir": "data", "parallel": 1, "minutes": None, **given}
+    return Queue([Run(row, 0, 2, 256) for row in rows.chosen("cifar10", names)], options)
+
+
+class Process:
+    """Stands for a training that goes on."""
+
+    def __init__(self, command, env, **kwargs):
+        self.env = env
+
+
+@pytest.mark.parametrize(
+    ("parallel", "gpus", "expected"),
+    [
+        (3, ["0", "5"], ["0", "5", "0"]),
+        (2, ["0", "5", "6"], ["0", "5"]),
+        (3, ["0"], [None] * 3),
+        (3, [], [None] * 3),
+        (1, ["0", "5"], [None]),
+    ],
+)
+def test_of_several_gpus_each_run_at_once_has_one(tmp_path, monkeypatch, parallel, gpus, expected):
+    """The one that fewest have; alone, a run has all of them."""
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    monkeypatch.setattr(subprocess, "Popen", Process)
+    runs = queue(tmp_path, ["resnet20/cnn", "resnet20/plain", "resnet20/kd"], parallel=parallel)
+    runs.gpus = gpus
+    while len(runs.active) < parallel:
+        runs._start(runs.waiting.pop(0))
+    found = [process.env.get("CUDA_VISIBLE_DEVICES") for process in runs.active.values()]
+    assert found == expected
+
+
+def test_a_gpu_is_free_again_after_its_run(tmp_path, monkeypatch):
+    monkeypatch.setattr(subprocess, "Popen", Process)
+    runs = queue(tmp_path, ["resnet20/cnn", "resnet20/plain", "resnet20/kd"], parallel=2)
+    runs.gpus = ["0", "1"]
+    first, second, third = runs.waiting
+    runs._start(first)
+    runs._start(second)
+    del runs.active[second]
+    runs._start(third)
+    assert [runs.active[run].env["CUDA_VISIBLE_DEVICES"] for run in (first, third)] == ["0", "1"]
 
 
 @pytest.mark.slow
