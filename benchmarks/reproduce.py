@@ -6,11 +6,13 @@
 (`benchmarks/rows.py`). Given again, the command goes on where it was cut off, from the last
 checkpoint of each run; after `--minutes`, or on SIGTERM, all runs save and it ends with 143. Every
 finished run is a row of RESULTS/runs.csv and a file of RESULTS/curves; `python -m
-benchmarks.results_table` makes the tables and pictures. `--parallel=N` runs N at once, on one GPU,
-or each on one of several. The first line says which device computes, by which operations; with
-`--require_gpu` nothing is trained but on a GPU, by kernels compiled for it. `--flag=--NAME=VALUE`
-gives every run a further flag of `experiments.cifar`; where it changes results, the runs are
-others, with names of their own.
+benchmarks.results_table` makes the tables and pictures. What is a row there is not trained again,
+but for a teacher that is needed; another `--results` repeats it.
+
+`--parallel=N` runs N at once, on one GPU, or each on one of several. The first line says which
+device computes, by which operations; with `--require_gpu` nothing is trained but on a GPU, by
+kernels compiled for it. `--flag=--NAME=VALUE` gives every run a further flag of
+`experiments.cifar`; where it changes results, the runs are others, with names of their own.
 """
 
 import os
@@ -24,7 +26,7 @@ from typing import Any
 from absl import flags
 
 from benchmarks import computing, rows
-from benchmarks.results_table import record
+from benchmarks.results_table import read, record
 from benchmarks.trainings import Run, check_flags
 from experiments import errors
 from experiments.errors import RunError, Terminated
@@ -42,7 +44,13 @@ class Queue:
 
     def __init__(self, runs: list[Run], options: dict[str, Any]):
         self.options = options
-        self.waiting = [run for run in runs if not self._recorded(run)]
+        entered = {row["run"] for row in read(Path(options["results"]))}
+        left = [
+            run for run in runs if not self._recorded(run) and not self._only_entered(run, entered)
+        ]
+        taught_by = {run.teacher for run in left}
+        missing = [run for run in runs if run in taught_by and not self._done(run)]
+        self.waiting = [run for run in runs if run in left or run in missing]
         self.active: dict[Run, subprocess.Popen] = {}
         self.gpus: list[str] = []  # what CUDA calls them; several: each run has one of them
         self.gpu_of: dict[Run, str] = {}
@@ -74,6 +82,10 @@ class Queue:
 
     def _done(self, run: Run) -> bool:
         return (run.folder(self.options) / "report.json").is_file()
+
+    def _only_entered(self, run: Run, entered: set[str]) -> bool:
+        """Whether a run is in the table and its folder is gone."""
+        return run.name in entered and not run.folder(self.options).exists()
 
     def _recorded(self, run: Run) -> bool:
         """Enters a run into the table if it is done; returns whether it is."""

@@ -42,7 +42,11 @@ def record(run: Any, folder: pathlib.Path, results: pathlib.Path) -> None:
         picture = (folder / "filters.png").read_bytes()
         write_files(results / "filters", {f"{run.name}.png": picture})
     kept = [row for row in read(results) if row["run"] != run.name]
-    table = sorted([*kept, _row(run, report)], key=lambda row: row["run"])
+    write(results, sorted([*kept, _row(run, report)], key=lambda row: row["run"]))
+
+
+def write(results: pathlib.Path, table: list[dict[str, Any]]) -> None:
+    """Writes the rows of runs.csv."""
     text = io.StringIO()
     writer = csv.DictWriter(text, list(table[0]), lineterminator="\n")
     writer.writeheader()

@@ -213,6 +213,27 @@ def test_a_gpu_is_free_again_after_its_run(tmp_path, monkeypatch):
     assert [runs.active[run].env["CUDA_VISIBLE_DEVICES"] for run in (first, third)] == ["0", "1"]
 
 
+def test_a_run_whose_folder_is_gone_is_not_trained_again(tmp_path):
+    """Its teacher is, for another pupil: that needs its file. So is one with another flag."""
+    teacher, pupil = rows.chosen("cifar10", ["resnet20/kd/fixed_teacher"])
+    names = [teacher.name, pupil.name]
+    assert [run.row for run in queue(tmp_path, names).waiting] == [teacher, pupil]
+    for row in (teacher, pupil):
+        finished(tmp_path / row.method, Run(row, 0, 2, 256), [0.9])
+    assert queue(tmp_path, names).waiting == []
+    assert queue(tmp_path, names, results=str(tmp_path / "others")).waiting != []
+    results_table.write(tmp_path / "results", results_table.read(tmp_path / "results")[:1])
+    assert [run.row for run in queue(tmp_path, names).waiting] == [teacher, pupil]
+    other = Run(teacher, 0, 2, 256, ("--limit_train=100",))
+    assert Queue([other], queue(tmp_path, names).options).waiting == [other]
+
+
+def test_a_run_that_was_cut_off_goes_on_though_a_row_is_there(tmp_path):
+    finished(tmp_path / "0", run := Run(PKKD, 0, 2, 256), [0.9])
+    run.folder({"output": tmp_path / "runs"}).mkdir(parents=True)
+    assert queue(tmp_path, ["resnet20/pkkd"]).waiting == [run]
+
+
 @pytest.mark.slow
 def test_a_run_that_fails_is_told_with_its_last_words(tmp_path):
     process = start(tmp_path, tmp_path / "nothing")
