@@ -27,7 +27,7 @@ from absl import flags
 
 from benchmarks import computing, rows
 from benchmarks.results_table import read, record
-from benchmarks.trainings import Run, check_flags
+from benchmarks.trainings import Run, check_flags, flag_name
 from experiments import errors
 from experiments.errors import RunError, Terminated
 
@@ -164,9 +164,9 @@ def main() -> None:
 
 def _under_xla(flag: list[str]) -> bool:
     """Whether the last of the flags that say so has XLA compile the training step."""
-    known = {"--jit_compile", "--jit_compile=true", "--nojit_compile", "--jit_compile=false"}
-    said = [word for word in flag if word in known]
-    return bool(said) and said[-1] in ("--jit_compile", "--jit_compile=true")
+    said = [word.lstrip("-").lower() for word in flag if flag_name(word) == "jit_compile"]
+    yes = ("jit_compile", "jit_compile=true", "jit_compile=t", "jit_compile=1")
+    return bool(said) and said[-1] in yes
 
 
 OPTIONS = ("data_dir", "output", "results", "dataset", "rows", "seeds", "epochs", "batch_size")

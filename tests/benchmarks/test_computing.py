@@ -7,7 +7,7 @@ import sys
 import pytest
 import tensorflow as tf
 
-from benchmarks import computing
+from benchmarks import computing, reproduce
 from benchmarks.computing import Computing
 from experiments.errors import RunError
 from pkkd_tf.ops import compiled
@@ -57,6 +57,13 @@ def test_this_machine(monkeypatch):
     assert found.gpus == ("GPU:0 NVIDIA H100",)
     if not compiled.has_gpu_kernels():
         assert found.operations.startswith("stock")
+
+
+@pytest.mark.parametrize("flag", [["--jit_compile"], ["--nojit_compile", "-jit_compile=True"]])
+def test_a_step_under_xla_is_known(flag):
+    assert reproduce._under_xla(["--alpha=2", *flag])
+    assert not reproduce._under_xla([*flag, "--jit_compile=0"])
+    assert not reproduce._under_xla([*flag, "--nojit_compile"])
 
 
 @pytest.mark.slow
