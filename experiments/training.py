@@ -1,6 +1,5 @@
 """One run of any program: data, networks, fit, and what is left in the output folder."""
 
-import functools
 import importlib.util
 from pathlib import Path
 from typing import Any
@@ -8,11 +7,9 @@ from typing import Any
 import keras
 
 import pkkd_tf
-from experiments import batches, devices, executions, networks, placement, results
-from experiments.callbacks import History, StateSaver, StopOnNaN
+from experiments import devices, executions, fitting, networks, placement, results
 from experiments.checkpoints import Checkpoints, Position
 from experiments.errors import RunError
-from experiments.history import Table
 from experiments.identity import FREE, NEUTRAL
 from experiments.workers import BATCH_NORM, LOST, Workers
 from pkkd_tf import models
@@ -67,7 +64,7 @@ def _run(
     checkpoints = Checkpoints(folder / "checkpoints", {"dataset": dataset, **identity}, FREE)
     start = (checkpoints.restore(model) if resume else None) or Position(0, 0)
     workers.agree([*start, steps], "checkpoint and data")
-    history = _fit(model, source, steps, checkpoints, start, folder, options, workers)
+    history = fitting.fit(model, source, steps, checkpoints, start, folder, options, workers)
     arguments = folder, program, options, data, model, history
     return workers.on_chief(lambda: results.write(*arguments))
 
@@ -166,53 +163,6 @@ def _optimizer(steps: int, options: dict[str, Any]) -> AdderSGD:
         weight_decay=options["weight_decay"],
         eta=options["eta"],
     )
-
-
-def _fit(
-    model: PKKD,
-    data: Any,
-    steps: int,
-    checkpoints: Checkpoints,
-    start: Position,
-    folder: Path,
-    options: dict[str, Any],
-    workers: Workers,
-) -> Table:
-    """Trains from `start` to the end; a run resumed inside an epoch first finishes that one."""
-    epochs, batch = options["epochs"], options["batch_size"]
-    test_batch = batches.of_test(data.num_test, batch, workers.strategy.num_replicas_in_sync)
-    verbose = options["verbose"] if workers.is_chief else 0
-    tables = [Table(folder / f"{name}.csv", start.epoch) for name in ("history", "layers")]
-    seconds = options["checkpoint_seconds"]
-    saver = StateSaver(checkpoints, tables, Position(epochs, steps), start, seconds, workers)
-    saver.catch_signals()
-    written = [History(*tables, batch, steps, verbose)]
-    if options["tensorboard"]:
-        written.append(keras.callbacks.TensorBoard(str(folder / "tensorboard")))
-    callbacks = [StopOnNaN(options["on_nan"]), *(written if workers.is_chief else []), saver]
-    first = start.epoch + 1 if start.step else start.epoch
-    parts = [(start, first), (Position(first, 0), epochs)]
-    try:
-        for begin, end in parts:
-            if begin.epoch < end:
-                executions.use(model, options["steps_per_execution"], steps - begin.step)
-                model.fit(
-                    workers.distribute(functools.partial(data.train, batch, end, *begin), batch),
-                    epochs=end,
-                    initial_epoch=begin.epoch,
-                    steps_per_epoch=steps - begin.step,
-                    validation_data=workers.distribute(
-                        functools.partial(data.test, test_batch), test_batch
-                    ),
-                    callbacks=callbacks,
-                    verbose=verbose,
-                    shuffle=False,
-                )
-    finally:  # of epochs that no state was saved after, too
-        for table in tables:
-            table.write()
-    saver.release_signals()  # what comes now is written whole or not at all
-    return tables[0]
 
 
 def _check_folder(folder: Path, resume: bool) -> None:

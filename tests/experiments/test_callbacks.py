@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from experiments.callbacks import StateSaver, StopOnNaN
+from experiments.callbacks import StopOnNaN
 from experiments.checkpoints import Position
 from experiments.errors import RunError, Terminated
 from experiments.history import Table
+from experiments.saving import StateSaver
 from experiments.workers import Workers
 from pkkd_tf.optimizers import AdderSGD
 

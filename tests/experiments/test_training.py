@@ -20,10 +20,11 @@ from absl.testing import flagsaver
 import pkkd_tf
 from benchmarks import rows
 from experiments import flags, programs, training
-from experiments.callbacks import StateSaver, StopOnNaN
+from experiments.callbacks import StopOnNaN
 from experiments.checkpoints import Checkpoints, Position
 from experiments.errors import RunError
 from experiments.history import Table
+from experiments.saving import StateSaver
 from pkkd_tf.optimizers import AdderSGD
 
 TINY = ["--epochs=3", "--batch_size=16", "--limit_train=64", "--monitor_every=2", "--verbose=0"]
