@@ -10,6 +10,8 @@ from collections.abc import Callable
 
 import tensorflow as tf
 
+from pkkd_tf.ops import compiled
+
 TURNS = 9
 SECONDS = 2.0  # of turns of one implementation, after which it gets no other
 
@@ -83,4 +85,19 @@ def machine(threads: int) -> dict:
         "tensorflow": tf.__version__,
         "python": platform.python_version(),
         "date": datetime.date.today().isoformat(),
+    }
+
+
+def gpu() -> dict:
+    """What differs in `machine` where TensorFlow computes on a GPU; empty without one."""
+    gpus = tf.config.list_physical_devices("GPU")
+    if not gpus:
+        return {}
+    name = tf.config.experimental.get_device_details(gpus[0]).get("device_name", "GPU")
+    versions = tf.sysconfig.get_build_info()
+    kernels = "CUDA" if compiled.has_gpu_kernels() else "no CUDA"
+    return {
+        "device": f"{name}, CUDA {versions.get('cuda_version', 'unknown')}",
+        "host": machine(1)["device"],
+        "kernels": kernels,
     }

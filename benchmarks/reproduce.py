@@ -6,14 +6,18 @@
 (`benchmarks/rows.py`). Given again, the command goes on where it was cut off, from the last
 checkpoint of each run; after `--minutes`, or on SIGTERM, all runs save and it ends with 143. Every
 finished run is a row of RESULTS/runs.csv and a file of RESULTS/curves; `python -m
-benchmarks.results_table` makes the tables and pictures. On one GPU `--parallel=N` runs N at once.
+benchmarks.results_table` makes the tables and pictures. What is a row there is not trained again,
+but for a teacher that is needed; another `--results` repeats it.
+
+`--parallel=N` runs N at once, on one GPU, or each on one of several. The first line says which
+device computes, by which operations; with `--require_gpu` nothing is trained but on a GPU, by
+kernels compiled for it. `--flag=--NAME=VALUE` gives every run a further flag of
+`experiments.cifar`; where it changes results, the runs are others, with names of their own.
 """
 
-import dataclasses
 import os
 import signal
 import subprocess
-import sys
 import threading
 import time
 from pathlib import Path
@@ -21,57 +25,13 @@ from typing import Any
 
 from absl import flags
 
-from benchmarks import rows
-from benchmarks.results_table import record
+from benchmarks import computing, rows
+from benchmarks.results_table import read, record
+from benchmarks.trainings import Run, check_flags, flag_name
 from experiments import errors
 from experiments.errors import RunError, Terminated
 
 POLL_SECONDS = 0.2
-
-
-@dataclasses.dataclass(frozen=True)
-class Run:
-    """One training: a row, its seed, and how long.
-
-    Attributes:
-        row: `benchmarks.rows.Row`.
-        seed: int.
-        epochs: int.
-        batch_size: int.
-    """
-
-    row: rows.Row
-    seed: int
-    epochs: int
-    batch_size: int
-
-    @property
-    def name(self) -> str:
-        """`cifar10_resnet20_pkkd_400_epochs_batch_256_seed_0`."""
-        row = self.row.name.replace("/", "_")
-        length = f"{self.epochs}_epochs_batch_{self.batch_size}"
-        return f"{self.row.dataset}_{row}_{length}_seed_{self.seed}"
-
-    @property
-    def teacher(self) -> "Run | None":
-        """The run whose network this one is taught by, which must be done before."""
-        return self.row.teacher and dataclasses.replace(self, row=self.row.teacher)
-
-    def command(self, options: dict[str, Any]) -> list[str]:
-        """The training as a command that begins or goes on."""
-        own = [f"--seed={self.seed}", f"--epochs={self.epochs}", f"--batch_size={self.batch_size}"]
-        place = [f"--data_dir={options['data_dir']}", f"--output={self.folder(options)}"]
-        common = ["--requeue", "--verbose=2", *options["flag"]]
-        program = [sys.executable, "-m", "experiments.cifar"]
-        command = [*program, *self.row.flags(), *own, *place, *common]
-        if self.teacher is None:
-            return command
-        file = str(self.teacher.folder(options) / "student.keras")
-        return [word.replace(rows.TEACHER, file) for word in command]
-
-    def folder(self, options: dict[str, Any]) -> Path:
-        """Where the run writes."""
-        return Path(options["output"]) / self.name
 
 
 class Queue:
@@ -84,8 +44,16 @@ class Queue:
 
     def __init__(self, runs: list[Run], options: dict[str, Any]):
         self.options = options
-        self.waiting = [run for run in runs if not self._recorded(run)]
+        entered = {row["run"] for row in read(Path(options["results"]))}
+        left = [
+            run for run in runs if not self._recorded(run) and not self._only_entered(run, entered)
+        ]
+        taught_by = {run.teacher for run in left}
+        missing = [run for run in runs if run in taught_by and not self._done(run)]
+        self.waiting = [run for run in runs if run in left or run in missing]
         self.active: dict[Run, subprocess.Popen] = {}
+        self.gpus: list[str] = []  # what CUDA calls them; several: each run has one of them
+        self.gpu_of: dict[Run, str] = {}
         self.failed: list[str] = []
         self.stopping = threading.Event()
 
@@ -115,6 +83,10 @@ class Queue:
     def _done(self, run: Run) -> bool:
         return (run.folder(self.options) / "report.json").is_file()
 
+    def _only_entered(self, run: Run, entered: set[str]) -> bool:
+        """Whether a run is in the table and its folder is gone."""
+        return run.name in entered and not run.folder(self.options).exists()
+
     def _recorded(self, run: Run) -> bool:
         """Enters a run into the table if it is done; returns whether it is."""
         done = self._done(run)
@@ -126,14 +98,24 @@ class Queue:
         folder = run.folder(self.options)
         folder.parent.mkdir(parents=True, exist_ok=True)
         print(f"{time.strftime('%H:%M:%S')} {run.name}", flush=True)
-        grow = {"TF_FORCE_GPU_ALLOW_GROWTH": "true"} if self.options["parallel"] > 1 else {}
         with open(folder.with_suffix(".log"), "a") as log:
             self.active[run] = subprocess.Popen(
                 run.command(self.options),
                 stdout=log,
                 stderr=subprocess.STDOUT,
-                env={**os.environ, "PYTHONUNBUFFERED": "1", **grow},
+                env={**os.environ, "PYTHONUNBUFFERED": "1", **self._share(run)},
             )
+
+    def _share(self, run: Run) -> dict[str, str]:
+        """The environment's part that lets runs at once get along on the GPUs."""
+        if self.options["parallel"] == 1:
+            return {}
+        share = {"TF_FORCE_GPU_ALLOW_GROWTH": "true"}
+        if len(self.gpus) > 1:
+            used = [self.gpu_of[other] for other in self.active]
+            self.gpu_of[run] = min(self.gpus, key=used.count)
+            share["CUDA_VISIBLE_DEVICES"] = self.gpu_of[run]
+        return share
 
     def _finish(self, run: Run, code: int) -> None:
         if self._recorded(run):
@@ -164,17 +146,31 @@ def main() -> None:
         if not options[name]:
             raise RunError(f"--{name} must name a folder. Received: {name}={options[name]}")
     chosen = rows.chosen(options["dataset"], options["rows"])
-    length = options["epochs"], options["batch_size"]
-    runs = [Run(row, seed, *length) for seed in range(options["seeds"]) for row in chosen]
+    same = options["epochs"], options["batch_size"], tuple(options["flag"])
+    runs = [Run(row, seed, *same) for seed in range(options["seeds"]) for row in chosen]
+    check_flags(options["flag"], runs)
     queue = Queue(runs, options)
+    if queue.waiting:
+        found = computing.ask(_under_xla(options["flag"]))
+        print(found, flush=True)
+        queue.gpus = found.names()
+        if options["require_gpu"]:
+            found.check_gpu()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: queue.stopping.set())
     queue.work()
     print(f"{len(runs)} runs are in {options['results']}")
 
 
+def _under_xla(flag: list[str]) -> bool:
+    """Whether the last of the flags that say so has XLA compile the training step."""
+    said = [word.lstrip("-").lower() for word in flag if flag_name(word) == "jit_compile"]
+    yes = ("jit_compile", "jit_compile=true", "jit_compile=t", "jit_compile=1")
+    return bool(said) and said[-1] in yes
+
+
 OPTIONS = ("data_dir", "output", "results", "dataset", "rows", "seeds", "epochs", "batch_size")
-OPTIONS += ("parallel", "minutes", "flag")
+OPTIONS += ("parallel", "minutes", "require_gpu", "flag")
 
 
 def define() -> None:
@@ -189,7 +185,8 @@ def define() -> None:
     flags.DEFINE_integer("batch_size", 256, "Of each run.", lower_bound=1)
     flags.DEFINE_integer("parallel", 1, "Runs at once.", lower_bound=1)
     flags.DEFINE_float("minutes", None, "Stop after them.", 0.0)
-    flags.DEFINE_multi_string("flag", [], "A further flag of experiments.cifar.")
+    flags.DEFINE_bool("require_gpu", False, "End unless a GPU computes, by compiled kernels.")
+    flags.DEFINE_multi_string("flag", [], "A further flag of experiments.cifar, --NAME=VALUE.")
 
 
 if __name__ == "__main__":

@@ -27,21 +27,26 @@ KEYS = "dataset", "model", "method", "choice", "epochs", "batch_size"
 def record(run: Any, folder: pathlib.Path, results: pathlib.Path) -> None:
     """Enters a finished run into runs.csv, in place of an older one of its name, and its curve.
 
-    The filters are kept of the first seed of every network and method, without the open choices.
+    The filters are kept of the first seed of every network and method, without the open choices
+    and further flags.
 
     Args:
-        run: a `benchmarks.reproduce.Run`.
+        run: a `benchmarks.trainings.Run`.
         folder: what the run wrote.
         results: folder of runs.csv, curves and filters.
     """
     report = json.loads((folder / "report.json").read_text())
     curve = (folder / "history.csv").read_bytes()
     write_files(results / "curves", {f"{run.name}.csv": curve})
-    if run.seed == 0 and not run.row.choice:
+    if run.seed == 0 and not run.row.choice and not run.changed:
         picture = (folder / "filters.png").read_bytes()
         write_files(results / "filters", {f"{run.name}.png": picture})
     kept = [row for row in read(results) if row["run"] != run.name]
-    table = sorted([*kept, _row(run, report)], key=lambda row: row["run"])
+    write(results, sorted([*kept, _row(run, report)], key=lambda row: row["run"]))
+
+
+def write(results: pathlib.Path, table: list[dict[str, Any]]) -> None:
+    """Writes the rows of runs.csv."""
     text = io.StringIO()
     writer = csv.DictWriter(text, list(table[0]), lineterminator="\n")
     writer.writeheader()
@@ -62,7 +67,7 @@ def _row(run: Any, report: dict[str, Any]) -> dict[str, Any]:
         "tensorflow": environment["versions"]["tensorflow"],
         "commit": environment["git_commit"],
         "date": environment["date"][:10],
-        "flags": " ".join(run.row.flags()),
+        "flags": " ".join([*run.row.flags(), *run.changed]),
     }
 
 
@@ -76,20 +81,27 @@ def read(results: pathlib.Path) -> list[dict[str, str]]:
 
 
 def groups(runs: list[dict[str, str]]) -> dict[tuple, list[dict[str, str]]]:
-    """Runs that differ in their seed alone."""
+    """Runs that differ in their seed alone, by `KEYS` and the flags beside those of their row."""
     found: dict[tuple, list] = {}
     for run in runs:
-        found.setdefault(tuple(run[key] for key in KEYS), []).append(run)
+        key = *(run[key] for key in KEYS), " ".join(_further_flags(run))
+        found.setdefault(key, []).append(run)
     return found
+
+
+def _further_flags(run: dict[str, str]) -> list[str]:
+    row = rows.Row(*(run[key] for key in ("dataset", "model", "method", "choice")))
+    return [flag for flag in run["flags"].split() if flag not in row.flags()]
 
 
 def table(runs: list[dict[str, str]]) -> str:
     """Markdown: a line for the runs that differ in their seed alone; accuracies in %."""
     head = "data | network | method | epochs, batch | seeds | final | best epoch | teacher, final"
     lines = [f"| {head} | published, 400 epochs | hours a run, device |", "|---" * 10 + "|"]
-    for (dataset, model, method, choice, epochs, batch), same in groups(runs).items():
-        published = rows.Row(dataset, model, method, choice).published()
-        cells = [dataset, model, f"{method} {choice}".strip(), f"{epochs}, {batch}", len(same)]
+    for (dataset, model, method, choice, epochs, batch, more), same in groups(runs).items():
+        published = None if more else rows.Row(dataset, model, method, choice).published()
+        what = " ".join(part for part in (method, choice, more) if part)
+        cells = [dataset, model, what, f"{epochs}, {batch}", len(same)]
         names = "student_final", "student_best", "teacher_final"
         cells += [mean([run[name] for run in same]) for name in names]
         hours = np.mean([float(run["hours"]) for run in same])
@@ -110,10 +122,13 @@ def mean(values: list[str]) -> str:
 def curves(results: pathlib.Path) -> list[str]:
     """Draws a picture for each network and length; returns the files' names."""
     drawn: dict[str, dict[str, np.ndarray]] = {}
-    for (dataset, model, method, choice, epochs, batch), same in groups(read(results)).items():
+    for (dataset, model, method, choice, epochs, batch, more), same in groups(
+        read(results)
+    ).items():
         found = [Table(results / "curves" / f"{run['run']}.csv", 10**9) for run in same]
         lines = np.array([history.column("val_accuracy") for history in found])
-        name = "CNN" if method == "cnn" else f"{method.upper()} ANN {choice}".strip()
+        kind = "CNN" if method == "cnn" else f"{method.upper()} ANN"
+        name = " ".join(part for part in (kind, choice, more) if part)
         picture = f"{dataset}_{model}_{epochs}_epochs_batch_{batch}.png"
         drawn.setdefault(picture, {})[name] = lines.mean(0)
     for picture, runs in drawn.items():

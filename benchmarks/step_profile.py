@@ -121,7 +121,7 @@ def main() -> None:
         placements = PLACEMENTS if asked == "both" else (asked,)
         profiles = [profile(arguments, folder, placement) for placement in placements]
     machine = measure.machine(os.cpu_count()) | {"kernels": compiled.instruction_set()}
-    machine |= {"clock": "wall time", "load": os.getloadavg()[0]}
+    machine |= {"clock": "wall time", "load": os.getloadavg()[0]} | measure.gpu()
     settings = {k: v for k, v in vars(arguments).items() if k != "output"}
     words = " ".join(
         f"--{k}" if v is True else f"--{k} {v}" for k, v in settings.items() if v is not False

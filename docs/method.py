@@ -173,7 +173,8 @@ def _trained() -> list[tuple[str, ...]]:
     runs = results_table.groups(results_table.read(ROOT / "results/cifar10"))
     found = []
     for row in [r for r in rows.rows("cifar10") if not r.choice]:
-        mine = {k: v for k, v in runs.items() if k[:4] == (row.dataset, row.model, row.method, "")}
+        own = row.dataset, row.model, row.method, ""
+        mine = {k: v for k, v in runs.items() if k[:4] == own and not k[6]}
         here = "not yet trained"
         if mine:
             longest = max(mine, key=lambda key: int(key[4]))

@@ -1,84 +1,18 @@
-"""What happens around Keras' steps: logs, checkpoints, time left, and clean ends."""
+"""What happens around Keras' steps: logs, time left, and an end where losses are not finite."""
 
 import math
-import signal
 import time
 from typing import Any
 
 import keras
 import tensorflow as tf
 
-from experiments.checkpoints import Checkpoints, Position
-from experiments.errors import RunError, Terminated
+from experiments.errors import RunError
 from experiments.history import Table
-from experiments.workers import Workers
-
-
-class StateSaver(keras.callbacks.Callback):
-    """Saves the training state after every epoch, and after the step in which SIGTERM came.
-
-    Args:
-        checkpoints: where to.
-        steps: steps an epoch.
-        start: where this part of the run begins.
-        workers: those of the run; SIGTERM to one of them stops all after the same step.
-    """
-
-    def __init__(self, checkpoints: Checkpoints, steps: int, start: Position, workers: Workers):
-        super().__init__()
-        self.checkpoints, self.steps, self.workers = checkpoints, steps, workers
-        self.epoch, self.step = start
-        self.asked_to_stop = False
-
-    def catch_signals(self) -> None:
-        """From now on SIGTERM ends the run after the step in progress."""
-        signal.signal(signal.SIGTERM, self._on_signal)
-
-    def release_signals(self) -> None:
-        """From now on SIGTERM ends the process, as does one that came after the last step."""
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
-        if self.asked_to_stop:
-            signal.raise_signal(signal.SIGTERM)
-
-    def _on_signal(self, *_: Any) -> None:
-        self.asked_to_stop = True
-
-    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
-        """Counts the steps; leaves if SIGTERM has come (a last step is left to the epoch's end)."""
-        self.step = self.first + batch + 1
-        if self.step < self.steps and self.workers.any(self.asked_to_stop):
-            self._save(Position(self.epoch, self.step))
-            raise self._end()
-
-    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
-        """Notes the first step of the epoch: not 0 where a run was resumed in the middle of it."""
-        self.first = self.step if epoch == self.epoch else 0
-        self.epoch = epoch
-
-    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
-        """Saves the state. Comes after the logs are written: their rows belong to it."""
-        self.epoch, self.step = epoch + 1, 0
-        self._save(Position(epoch + 1, 0))
-        if self.workers.any(self.asked_to_stop):
-            raise self._end()
-
-    def on_test_begin(self, logs: Any = None) -> None:
-        """What is tested is what is saved: one network, whatever the number of replicas."""
-        self.workers.average_statistics(self.model)
-
-    def _save(self, position: Position) -> None:
-        self.workers.average_statistics(self.model)
-        self.workers.on_chief(lambda: self.checkpoints.save(self.model, position))
-
-    def _end(self) -> Terminated:
-        return Terminated(
-            f"SIGTERM came at epoch {self.epoch + 1}, step {self.step}; the state is in "
-            f"{self.checkpoints.folder}, --resume goes on from there."
-        )
 
 
 class History(keras.callbacks.Callback):
-    """Writes history.csv and layers.csv, and says how fast the run is and how long it will take.
+    """Adds to history.csv and layers.csv, and says how fast the run is and how long it will take.
 
     Args:
         epochs: Table of the epochs.
@@ -134,6 +68,7 @@ class StopOnNaN(keras.callbacks.Callback):
     def __init__(self, on_nan: str = "stop"):
         super().__init__()
         self.on_nan = on_nan
+        self._sizes: Any = None  # of the run's one model
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
         """Looks at the losses of this step, or of the steps that were executed in one."""
@@ -148,7 +83,9 @@ class StopOnNaN(keras.callbacks.Callback):
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         """Looks at the test's losses and all weights, before the state is saved."""
         self._check(logs)
-        self._check({f"sum of |{v.path}|": _sum_of_sizes(v) for v in self.model.weights})
+        self._sizes = self._sizes or _sums_of_sizes(self.model)
+        names = [f"sum of |{variable.path}|" for variable in self.model.weights]
+        self._check(dict(zip(names, self._sizes().numpy(), strict=True)))
 
     def _check(self, values: Any) -> None:
         bad = {k: float(v) for k, v in (values or {}).items() if not math.isfinite(float(v))}
@@ -161,10 +98,18 @@ class StopOnNaN(keras.callbacks.Callback):
             )
 
 
-def _sum_of_sizes(variable: keras.Variable) -> float:
-    """Of all copies."""
-    copies = tf.distribute.get_strategy().experimental_local_results(variable.value)
-    return sum(float(tf.norm(tf.cast(copy, tf.float32), 1)) for copy in copies)
+def _sums_of_sizes(model: keras.Model) -> Any:
+    """A function that returns a sum for each weight, of all copies: one call for all of them."""
+    copies = model.distribute_strategy.experimental_local_results
+    weights = [copies(variable.value) for variable in model.weights]
+
+    def size(copy: tf.Variable) -> tf.Tensor:
+        return tf.reduce_sum(tf.abs(tf.cast(copy, tf.float32)))
+
+    def sums() -> tf.Tensor:
+        return tf.stack([tf.add_n([size(copy) for copy in own]) for own in weights])
+
+    return tf.function(sums)
 
 
 def _steps_done(model: Any) -> int:

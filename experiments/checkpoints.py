@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -33,10 +34,12 @@ class Checkpoints:
     Args:
         folder: where the files go; created at the first save.
         identity: what must not change from one part of a run to the next (flags, say).
+        free: names that may, whatever older checkpoints hold of them.
     """
 
-    def __init__(self, folder: str | Path, identity: dict[str, Any]):
+    def __init__(self, folder: str | Path, identity: dict[str, Any], free: Iterable[str] = ()):
         self.folder, self.identity = Path(folder), json.loads(json.dumps(identity))
+        self.free = frozenset(free)
 
     def save(self, model: keras.Model, position: Position) -> None:
         """Writes the state, then forgets older checkpoints, and those of a future given up.
@@ -58,7 +61,7 @@ class Checkpoints:
             write_files(self.folder, {f"{name}.json": text.encode()})
         except OSError as error:
             raise RunError(
-                "The state must be written after every epoch; earlier checkpoints are intact, "
+                "The state must be written from time to time; earlier checkpoints are intact, "
                 f"--resume goes on from the last. Received: {error}, writing to {self.folder}"
             ) from error
         finally:
@@ -103,7 +106,7 @@ class Checkpoints:
 
     def _check_identity(self, path: Path, record: dict[str, Any]) -> None:
         theirs = record.get("identity", {})
-        keys = sorted(set(theirs) | set(self.identity))
+        keys = sorted((set(theirs) | set(self.identity)) - self.free)
         different = [k for k in keys if theirs.get(k) != self.identity.get(k)]
         if different:
             values = ", ".join(f"{k}: {theirs.get(k)} -> {self.identity.get(k)}" for k in different)

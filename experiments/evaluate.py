@@ -12,7 +12,7 @@ import numpy as np
 from absl import flags as absl_flags
 
 import pkkd_tf
-from experiments import errors, flags, networks
+from experiments import batches, errors, flags, networks
 from pkkd_tf import pretrained
 
 DATASETS = ("digits", "cifar10", "cifar100", "imagenet")
@@ -22,7 +22,7 @@ def accuracy(model: Any, data: Any, batch_size: int) -> float:
     """The share of test images whose largest logit is their label's."""
     hits = [
         np.argmax(model.predict_on_batch(images), -1) == labels.numpy()
-        for images, labels in data.test(batch_size)
+        for images, labels in data.test(batches.of_test(data.num_test, batch_size))
     ]
     return float(np.concatenate(hits).mean())
 

@@ -90,6 +90,7 @@ def _define_run() -> None:
     flags.DEFINE_string("output", None, "Folder for what the run writes; None: runs/DATE_...")
     flags.DEFINE_bool("resume", False, "Go on from the last checkpoint in --output.")
     flags.DEFINE_bool("requeue", False, "--resume if there is a checkpoint, else start anew.")
+    flags.DEFINE_float("checkpoint_seconds", 30.0, "At least, between epochs that are saved.", 0.0)
     flags.DEFINE_bool("smoke", False, "Seconds instead of hours: a few small batches, all steps.")
     flags.DEFINE_integer("seed", 0, "Of weights, order and augmentation.", 0, MOST_SEED)
     flags.DEFINE_enum("strategy", "auto", STRATEGIES, "auto: mirrored where there are more GPUs.")
@@ -102,6 +103,7 @@ def _define_run() -> None:
     flags.DEFINE_enum("precision", "float32", PRECISIONS, "Keras' dtype policy.")
     flags.DEFINE_bool("deterministic", False, "Deterministic kernels on GPUs too; slower there.")
     flags.DEFINE_integer("verbose", 1, "0 silent, 1 progress bar, 2 a line an epoch.", 0, 2)
+    flags.DEFINE_bool("tensorboard", False, "Also write OUTPUT/tensorboard.")
     flags.DEFINE_bool("compare_plain", False, "Also train the student alone, in OUTPUT/plain.")
 
 
@@ -131,7 +133,9 @@ def _define_training() -> None:
     flags.DEFINE_integer("accumulate_steps", 1, "Parts that a batch is worked off in.", 1)
     flags.DEFINE_bool("recompute", False, "Recompute residual blocks' activations: less memory.")
     flags.DEFINE_enum("on_nan", "stop", ON_NAN, "stop: end the run; skip: leave that step out.")
-    flags.DEFINE_integer("steps_per_execution", 1, "Steps a call of TensorFlow.", lower_bound=1)
+    flags.DEFINE_integer(
+        "steps_per_execution", 1, "Steps a call of TensorFlow; a divisor of an epoch's.", 1
+    )
     flags.DEFINE_bool("jit_compile", False, "XLA for the whole step, by stock operations.")
     flags.DEFINE_bool("autoclustering", False, "XLA for all but the adder operations; on GPUs.")
 

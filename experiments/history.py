@@ -9,7 +9,7 @@ from experiments.atomic import write_files
 
 
 class Table:
-    """A CSV file that is rewritten whole at every change, so that it is never half a file.
+    """A CSV file that is rewritten whole, so that it is never half a file.
 
     Args:
         path: the file; rows that are there are read if `keep` is set.
@@ -19,21 +19,27 @@ class Table:
     def __init__(self, path: str | Path, keep: int = 0):
         self.path = Path(path)
         self.rows: list[dict[str, Any]] = []
+        self._changed = False
         if keep and self.path.is_file():
             with open(self.path, newline="") as file:
                 self.rows = [r for r in csv.DictReader(file) if int(r["epoch"]) <= keep]
 
     def add(self, rows: list[dict[str, Any]]) -> None:
-        """Appends rows and writes the file; new columns may appear at any time."""
-        if not rows:
-            return
+        """Appends rows, which `write` writes; new columns may appear at any time."""
         self.rows += rows
+        self._changed = self._changed or bool(rows)
+
+    def write(self) -> None:
+        """Writes the file if rows were added."""
+        if not self._changed:
+            return
         names = list(dict.fromkeys(name for row in self.rows for name in row))
         text = io.StringIO()
         writer = csv.DictWriter(text, names, lineterminator="\n")
         writer.writeheader()
         writer.writerows(self.rows)
         write_files(self.path.parent, {self.path.name: text.getvalue().encode()})
+        self._changed = False
 
     def column(self, name: str) -> list[float]:
         """The numbers of a column, without the rows that lack it."""

@@ -10,7 +10,9 @@ from experiments.errors import RunError
 def load(path: str | os.PathLike, flag: str, error_type: type[RunError] = RunError) -> keras.Model:
     """Loads the network in a `.keras` file, without the state of its training.
 
-    No code out of the file runs: Keras' safe mode refuses `Lambda` layers and unknown classes.
+    No code out of the file runs: Keras' safe mode refuses `Lambda` layers and unknown classes. XLA,
+    which the compiled operations do not serve, is left out of its predictions: Keras would have it
+    compile them wherever there is a GPU.
 
     Args:
         path: the file, as `student.keras` of a run.
@@ -23,10 +25,12 @@ def load(path: str | os.PathLike, flag: str, error_type: type[RunError] = RunErr
     if not os.path.isfile(path) or not str(path).endswith(".keras"):
         raise error_type(f"{flag} must be an existing .keras file. Received: {flag[2:]}={path}")
     try:
-        return keras.models.load_model(path, compile=False, safe_mode=True)
+        model = keras.models.load_model(path, compile=False, safe_mode=True)
     except Exception as error:  # of any class: nothing checks a damaged file's values before use
         reason = (str(error).split("Exception encountered: ")[-1].strip().splitlines() or [""])[0]
         raise error_type(
             f"{flag} must be a network that Keras saved whole. "
             f"Received: {flag[2:]}={path}, {type(error).__name__}: {reason}"
         ) from error
+    model.jit_compile = False
+    return model

@@ -62,6 +62,7 @@ def run(options: dict[str, Any]) -> dict[str, Any]:
     sample = data.sample(min(options["calibration_images"], data.num_train))
     grouped = options["bits"], options["scale_groups"], options["train_ranges"]
     quantized = quantization.quantize_model(network, sample, *grouped)
+    quantized.jit_compile = False  # as `networks.load` has it
     measure(STEPS[1], quantized)
     quantization.reestimate_batch_norm(quantized, _augmented(data, options))
     measure(STEPS[2], quantized)

@@ -24,6 +24,7 @@ from experiments.errors import RunError
 
 # Small, but with both optimizers, a cosine that must go on, and a checkpoint every epoch.
 TRAINING = ["--method=kd", "--batch_size=16", "--limit_train=64", "--monitor_every=0"]
+TRAINING += ["--checkpoint_seconds=0"]
 PHASES = {"start": 1, "train": 3, "save": 4}  # how often each is hit
 PATIENCE_SECONDS = 600
 POLL_SECONDS = 0.0005

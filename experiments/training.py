@@ -1,6 +1,5 @@
 """One run of any program: data, networks, fit, and what is left in the output folder."""
 
-import functools
 import importlib.util
 from pathlib import Path
 from typing import Any
@@ -8,35 +7,16 @@ from typing import Any
 import keras
 
 import pkkd_tf
-from experiments import devices, networks, placement, results
-from experiments.callbacks import History, StateSaver, StopOnNaN
+from experiments import devices, executions, fitting, networks, placement, results
 from experiments.checkpoints import Checkpoints, Position
 from experiments.errors import RunError
-from experiments.history import Table
+from experiments.identity import FREE, NEUTRAL
 from experiments.workers import BATCH_NORM, LOST, Workers
 from pkkd_tf import models
 from pkkd_tf.distillation import PKKD, FeatureMatching
 from pkkd_tf.layers import anneal_l2
 from pkkd_tf.optimizers import AdderSGD
 
-# What may differ between the parts of one run.
-FREE = (
-    "output",
-    "resume",
-    "requeue",
-    "verbose",
-    "data_dir",
-    "data_placement",
-    "strategy",
-    "logical_devices",
-    "compare_plain",
-    "jit_compile",
-    "autoclustering",
-    "recompute",
-    "on_nan",
-)
-# At these values a flag changes nothing: so runs that were begun before it was there go on.
-NEUTRAL = {"accumulate_steps": 1, "sync_batch_norm": False, "l2_anneal": 0.0}
 SMOKE = {"epochs": 1, "batch_size": 8, "limit_train": 32, "monitor_every": 2}
 
 
@@ -55,6 +35,7 @@ def run(dataset: str, program: str, options: dict[str, Any]) -> dict[str, Any] |
     """
     if options["smoke"]:
         options = {**options, **SMOKE}
+        options["steps_per_execution"] = min(2, options["steps_per_execution"])
     workers = Workers(devices.set_up(options))
     try:
         return _run(dataset, program, options, workers)
@@ -72,15 +53,18 @@ def _run(
     workers.on_chief(lambda: _check_folder(folder, resume))
     data = load_data(dataset, options)
     steps = data.steps_per_epoch(options["batch_size"])
-    batches, prepare_batch = placement.place(data, options, workers.strategy)
+    executions.check(options["steps_per_execution"], steps)
+    if options["tensorboard"] and not importlib.util.find_spec("tensorboard"):
+        raise RunError("--tensorboard needs `pip install tensorboard`. Received: no such package")
+    source, prepare_batch = placement.place(data, options, workers.strategy)
     options = {**options, "data_placement": "device" if prepare_batch else "host"}
     with workers.strategy.scope():
         model = make_model(data, steps, options, prepare_batch)
     identity = {k: v for k, v in options.items() if k not in FREE and NEUTRAL.get(k, ...) != v}
-    checkpoints = Checkpoints(folder / "checkpoints", {"dataset": dataset, **identity})
+    checkpoints = Checkpoints(folder / "checkpoints", {"dataset": dataset, **identity}, FREE)
     start = (checkpoints.restore(model) if resume else None) or Position(0, 0)
     workers.agree([*start, steps], "checkpoint and data")
-    history = _fit(model, batches, steps, checkpoints, start, folder, options, workers)
+    history = fitting.fit(model, source, steps, checkpoints, start, folder, options, workers)
     arguments = folder, program, options, data, model, history
     return workers.on_chief(lambda: results.write(*arguments))
 
@@ -186,45 +170,6 @@ def _optimizer(steps: int, options: dict[str, Any]) -> AdderSGD:
         weight_decay=options["weight_decay"],
         eta=options["eta"],
     )
-
-
-def _fit(
-    model: PKKD,
-    data: Any,
-    steps: int,
-    checkpoints: Checkpoints,
-    start: Position,
-    folder: Path,
-    options: dict[str, Any],
-    workers: Workers,
-) -> Table:
-    """Trains from `start` to the end; a run resumed inside an epoch first finishes that one."""
-    epochs, batch = options["epochs"], options["batch_size"]
-    verbose = options["verbose"] if workers.is_chief else 0
-    history = Table(folder / "history.csv", start.epoch)
-    layers = Table(folder / "layers.csv", start.epoch)
-    saver = StateSaver(checkpoints, steps, start, workers)
-    saver.catch_signals()
-    written = [History(history, layers, batch, steps, verbose)]
-    if importlib.util.find_spec("tensorboard"):
-        written.append(keras.callbacks.TensorBoard(str(folder / "tensorboard")))
-    callbacks = [StopOnNaN(options["on_nan"]), *(written if workers.is_chief else []), saver]
-    first = start.epoch + 1 if start.step else start.epoch
-    parts = [(start, first), (Position(first, 0), epochs)]
-    for begin, end in parts:
-        if begin.epoch < end:
-            model.fit(
-                workers.distribute(functools.partial(data.train, batch, end, *begin), batch),
-                epochs=end,
-                initial_epoch=begin.epoch,
-                steps_per_epoch=steps - begin.step,
-                validation_data=workers.distribute(functools.partial(data.test, batch), batch),
-                callbacks=callbacks,
-                verbose=verbose,
-                shuffle=False,
-            )
-    saver.release_signals()  # what comes now is written whole or not at all
-    return history
 
 
 def _check_folder(folder: Path, resume: bool) -> None:

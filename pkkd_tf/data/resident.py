@@ -79,6 +79,9 @@ class ResidentDataset(DescribedBySource):
         window: (padding, flip) of the standard augmentation; None without it.
         augmentation: `BatchAugmentation` of the data set.
 
+    Attributes:
+        num_test: int. Test images.
+
     Raises:
         ValueError: the data set's augmentation has randaugment, which works image by image.
 
@@ -130,7 +133,7 @@ class ResidentDataset(DescribedBySource):
     def test(self, batch_size: int, shard: tuple[int, int] = (0, 1)) -> tf.data.Dataset:
         """As `ImageDataset.test`, yielding a `TestPlan` a batch."""
         check_test(batch_size, Shard(*shard))
-        rows = tf.data.Dataset.range(self._source.num_test).shard(*reversed(shard))
+        rows = tf.data.Dataset.range(self.num_test).shard(*reversed(shard))
         return finished(rows.batch(batch_size).map(TestPlan))
 
     def prepare_batch(self, plan: TrainingPlan | TestPlan) -> tuple[tf.Tensor, tf.Tensor]:

@@ -36,7 +36,9 @@ def load_pretrained(name: str) -> keras.Model:
         >>> network((pixels * how["scale"] - how["mean"]) / how["std"]).shape
         TensorShape([1, 10])
     """
-    return keras.models.load_model(pretrained_path(name), compile=False)
+    network = keras.models.load_model(pretrained_path(name), compile=False)
+    network.jit_compile = False  # XLA, Keras' choice on GPUs, has no compiled adder operations
+    return network
 
 
 def pretrained_path(name: str, form: str = "keras") -> str:

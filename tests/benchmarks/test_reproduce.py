@@ -12,7 +12,9 @@ import numpy as np
 import pytest
 
 from benchmarks import results_table, rows
-from benchmarks.reproduce import Run
+from benchmarks.reproduce import Queue
+from benchmarks.trainings import Run, check_flags
+from experiments.errors import RunError
 
 NAME = "cifar10_resnet20_plain_1_epochs_batch_8_seed_0"
 
@@ -68,11 +70,66 @@ def test_a_fixed_teacher_is_trained_before():
     cnn, pupil = rows.chosen("cifar10", ["resnet20/kd/fixed_teacher"])
     assert (cnn.name, pupil.teacher, cnn.teacher) == ("resnet20/cnn", cnn, None)
     name = "cifar10_resnet20_cnn_2_epochs_batch_256_seed_3"
-    options = {"data_dir": "data", "output": "runs", "flag": []}
+    options = {"data_dir": "data", "output": "runs"}
     command = Run(pupil, 3, 2, 256).command(options)
     assert f"--teacher=runs/{name}/student.keras" in command
     assert Run(cnn, 3, 2, 256).name == name
     assert not any(word.startswith("--teacher=") for word in Run(cnn, 3, 2, 256).command(options))
+
+
+PKKD = rows.Row("cifar10", "resnet20", "pkkd")
+SHARE = rows.Row("cifar10", "resnet20", "pkkd", "share_0.03")
+
+
+@pytest.mark.parametrize(
+    ("row", "flag"),
+    [
+        *((PKKD, f"--{name}=3") for name in ("epochs", "seed", "batch_size", "flagfile")),
+        *((PKKD, f"--{name}") for name in ("smoke", "nosmoke", "model=vgg_small", "method=kd")),
+        (SHARE, "--feature_share=0.2"),
+        (SHARE, "-feature_share=0.2"),
+    ],
+)
+def test_flags_that_the_queue_sets_are_refused(row, flag):
+    rule = "--flag must not set what the queue or one of the rows sets. Received: flag="
+    with pytest.raises(RunError, match=f"^{rule}{flag}; "):
+        check_flags(["--precision=float32", flag], [Run(row, 0, 2, 256)])
+
+
+@pytest.mark.parametrize("flag", ["", "3", "precision=float32", "--precision float32", "--=3"])
+def test_what_is_no_flag_is_refused(flag):
+    with pytest.raises(RunError, match=f"must be one flag, .* Received: flag={flag}$"):
+        check_flags([flag], [])
+
+
+def test_flags_that_change_results_make_another_run():
+    """Others do not; nor does the order."""
+    plain = Run(PKKD, 1, 2, 256)
+    quick = Run(
+        PKKD, 1, 2, 256, ("--noautoclustering", "--steps_per_execution=39", "--on_nan=skip")
+    )
+    assert quick.name == plain.name and quick.changed == []
+    flags = "--precision=mixed_bfloat16", "--limit_train=100", "--nostudent_alignment"
+    check_flags(flags, [plain])
+    trial, other = Run(PKKD, 1, 2, 256, flags), Run(PKKD, 1, 2, 256, flags[::-1])
+    more = "limit_train_100_precision_mixed_bfloat16_nostudent_alignment"
+    assert trial.name == other.name == f"cifar10_resnet20_pkkd_2_epochs_batch_256_{more}_seed_1"
+    options = {"data_dir": "data", "output": "runs"}
+    assert trial.command(options)[-3:] == list(flags)
+    assert trial.folder(options) != plain.folder(options)
+
+
+def test_table_tells_trials_from_the_published_row(tmp_path):
+    """Neither replaces the other, and one alone has the published figure beside it."""
+    finished(tmp_path / "0", Run(PKKD, 0, 2, 256), [0.9])
+    finished(tmp_path / "1", Run(PKKD, 0, 2, 256, ("--limit_train=100",)), [0.2])
+    results = tmp_path / "results"
+    assert len(results_table.read(results)) == 2 == len(list((results / "curves").iterdir()))
+    table = results_table.table(results_table.read(results))
+    assert "| pkkd | 2, 256 | 1 | 90.00 | 90.00 |  | 92.96 |" in table
+    assert "| pkkd --limit_train=100 | 2, 256 | 1 | 20.00 | 20.00 |  |  |" in table
+    assert len(list((results / "filters").iterdir())) == 1
+    assert results_table.curves(results) == ["cifar10_resnet20_2_epochs_batch_256.png"]
 
 
 def finished(folder, run, accuracies):
@@ -93,9 +150,8 @@ def finished(folder, run, accuracies):
 
 
 def test_table_and_curves(tmp_path):
-    row = rows.Row("cifar10", "resnet20", "pkkd")
     for number, (seed, values) in enumerate([(0, [0.3, 0.1]), (1, [0.9, 0.92]), (0, [0.9, 0.91])]):
-        finished(tmp_path / str(number), Run(row, seed, 2, 256), values)
+        finished(tmp_path / str(number), Run(PKKD, seed, 2, 256), values)
     results = tmp_path / "results"
     assert [r["seed"] for r in results_table.read(results)] == ["0", "1"]  # the first was replaced
     line = results_table.table(results_table.read(results)).splitlines()[-1]
@@ -107,6 +163,75 @@ def test_table_and_curves(tmp_path):
     assert [file.name for file in (results / "filters").iterdir()] == [f"{name}.png"]
     shown = f"\n![Filters of {name}: Laplace and Gaussian fitted.](filters/{name}.png)\n"
     assert results_table.filters(results) == shown
+
+
+def queue(folder, names, **given):
+    """A queue of the runs that these names of rows stand for."""
+    options = {"output": str(folder / "runs"), "results": str(folder / "results")}
+    options |= {"data_dir": "data", "parallel": 1, "minutes": None, **given}
+    return Queue([Run(row, 0, 2, 256) for row in rows.chosen("cifar10", names)], options)
+
+
+class Process:
+    """Stands for a training that goes on."""
+
+    def __init__(self, command, env, **kwargs):
+        self.env = env
+
+
+@pytest.mark.parametrize(
+    ("parallel", "gpus", "expected"),
+    [
+        (3, ["0", "5"], ["0", "5", "0"]),
+        (2, ["0", "5", "6"], ["0", "5"]),
+        (3, ["0"], [None] * 3),
+        (3, [], [None] * 3),
+        (1, ["0", "5"], [None]),
+    ],
+)
+def test_of_several_gpus_each_run_at_once_has_one(tmp_path, monkeypatch, parallel, gpus, expected):
+    """The one that fewest have; alone, a run has all of them."""
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    monkeypatch.setattr(subprocess, "Popen", Process)
+    runs = queue(tmp_path, ["resnet20/cnn", "resnet20/plain", "resnet20/kd"], parallel=parallel)
+    runs.gpus = gpus
+    while len(runs.active) < parallel:
+        runs._start(runs.waiting.pop(0))
+    found = [process.env.get("CUDA_VISIBLE_DEVICES") for process in runs.active.values()]
+    assert found == expected
+
+
+def test_a_gpu_is_free_again_after_its_run(tmp_path, monkeypatch):
+    monkeypatch.setattr(subprocess, "Popen", Process)
+    runs = queue(tmp_path, ["resnet20/cnn", "resnet20/plain", "resnet20/kd"], parallel=2)
+    runs.gpus = ["0", "1"]
+    first, second, third = runs.waiting
+    runs._start(first)
+    runs._start(second)
+    del runs.active[second]
+    runs._start(third)
+    assert [runs.active[run].env["CUDA_VISIBLE_DEVICES"] for run in (first, third)] == ["0", "1"]
+
+
+def test_a_run_whose_folder_is_gone_is_not_trained_again(tmp_path):
+    """Its teacher is, for another pupil: that needs its file. So is one with another flag."""
+    teacher, pupil = rows.chosen("cifar10", ["resnet20/kd/fixed_teacher"])
+    names = [teacher.name, pupil.name]
+    assert [run.row for run in queue(tmp_path, names).waiting] == [teacher, pupil]
+    for row in (teacher, pupil):
+        finished(tmp_path / row.method, Run(row, 0, 2, 256), [0.9])
+    assert queue(tmp_path, names).waiting == []
+    assert queue(tmp_path, names, results=str(tmp_path / "others")).waiting != []
+    results_table.write(tmp_path / "results", results_table.read(tmp_path / "results")[:1])
+    assert [run.row for run in queue(tmp_path, names).waiting] == [teacher, pupil]
+    other = Run(teacher, 0, 2, 256, ("--limit_train=100",))
+    assert Queue([other], queue(tmp_path, names).options).waiting == [other]
+
+
+def test_a_run_that_was_cut_off_goes_on_though_a_row_is_there(tmp_path):
+    finished(tmp_path / "0", run := Run(PKKD, 0, 2, 256), [0.9])
+    run.folder({"output": tmp_path / "runs"}).mkdir(parents=True)
+    assert queue(tmp_path, ["resnet20/pkkd"]).waiting == [run]
 
 
 @pytest.mark.slow
@@ -131,13 +256,14 @@ def test_a_fixed_teacher_teaches_and_none_is_missed(tmp_path, images):
     process = start(tmp_path / "empty", tmp_path, *options, row="resnet20/kd/fixed_teacher")
     _, text = process.communicate()
     assert process.returncode == 1
-    assert "_kd_fixed_teacher_1_epochs_batch_80_seed_0 has no teacher" in text
+    assert "_kd_fixed_teacher_1_epochs_batch_80_monitor_every_0_seed_0 has no teacher" in text
 
 
 @pytest.mark.slow
 def test_cut_off_and_finished(tmp_path, images):
     process = start(tmp_path, images, "--flag=--monitor_every=0")
-    log, deadline = tmp_path / "runs" / f"{NAME}.log", time.monotonic() + 200
+    name = NAME.replace("_seed", "_monitor_every_0_seed")
+    log, deadline = tmp_path / "runs" / f"{name}.log", time.monotonic() + 200
     while not (log.exists() and "output:" in log.read_text()):
         assert process.poll() is None and time.monotonic() < deadline
         time.sleep(0.05)
@@ -149,8 +275,8 @@ def test_cut_off_and_finished(tmp_path, images):
     process = start(tmp_path, images, "--flag=--monitor_every=0")
     _, text = process.communicate()
     assert process.returncode == 0, text
-    assert [row["run"] for row in results_table.read(tmp_path / "results")] == [NAME]
-    assert (tmp_path / "results" / "curves" / f"{NAME}.csv").is_file()
-    written = os.path.getmtime(tmp_path / "runs" / NAME / "report.json")
-    assert start(tmp_path, images).wait() == 0
-    assert os.path.getmtime(tmp_path / "runs" / NAME / "report.json") == written
+    assert [row["run"] for row in results_table.read(tmp_path / "results")] == [name]
+    assert (tmp_path / "results" / "curves" / f"{name}.csv").is_file()
+    written = os.path.getmtime(tmp_path / "runs" / name / "report.json")
+    assert start(tmp_path, images, "--flag=--monitor_every=0").wait() == 0
+    assert os.path.getmtime(tmp_path / "runs" / name / "report.json") == written

@@ -6,7 +6,8 @@ import pytest
 import tensorflow as tf
 from tensorflow.tsl.profiler.protobuf import xplane_pb2
 
-from benchmarks import step_parts, step_profile, xplane
+from benchmarks import measure, report, step_parts, step_profile, xplane
+from pkkd_tf.ops import compiled
 
 IN_STEP = "StatefulPartitionedCall"
 
@@ -150,3 +151,17 @@ def test_command_profiles_both_placements(tmp_path, monkeypatch, capsys):
         assert profiled["seconds"] > 0 and profiled["measuring"]["operations"] > 100
     assert "batch: crop, flip, normalise" in names
     assert (tmp_path / "cpu.md").read_text() in capsys.readouterr().out
+
+
+def test_the_table_is_headed_by_what_computed(monkeypatch):
+    assert measure.gpu() == {} or tf.config.list_physical_devices("GPU")
+    gpu = tf.config.PhysicalDevice("/physical_device:GPU:0", "GPU")
+    monkeypatch.setattr(tf.config, "list_physical_devices", lambda *_: [gpu])
+    details = {"device_name": "NVIDIA H100"}
+    monkeypatch.setattr(tf.config.experimental, "get_device_details", lambda _: details)
+    monkeypatch.setattr(tf.sysconfig, "get_build_info", lambda: {"cuda_version": "12.5.1"})
+    monkeypatch.setattr(compiled, "has_gpu_kernels", lambda: True)
+    machine = measure.machine(8) | {"kernels": "avx512"} | measure.gpu()
+    first = "NVIDIA H100, CUDA 12.5.1, 8 threads, wall time, CUDA kernels, TensorFlow "
+    assert report.describe(machine).startswith(first)
+    assert machine["host"] == measure.machine(8)["device"]

@@ -1,11 +1,19 @@
 """The program that measures a network on test images."""
 
+import keras
 import numpy as np
 import pytest
 
 import pkkd_tf
-from experiments import evaluate
+from experiments import evaluate, networks
 from experiments.errors import RunError
+from pkkd_tf import pretrained
+
+
+@pytest.fixture
+def as_on_a_gpu(monkeypatch):
+    """Keras chooses XLA for every model that nobody has decided about."""
+    monkeypatch.setattr(keras.Model, "_resolve_auto_jit_compile", lambda model: True)
 
 
 def options(**changed):
@@ -25,6 +33,13 @@ def test_accuracy_of_a_network_that_comes_with_the_package(tmp_path, capsys):
         np.save(tmp_path / f"{split}_labels.npy", labels)
     assert evaluate.run(options(data_dir=str(tmp_path))) == 0.75
     assert capsys.readouterr().out == "75.00 % of 20 test images\n"
+
+
+def test_networks_are_loaded_without_xla(as_on_a_gpu):
+    assert keras.Sequential([keras.layers.Dense(1)]).jit_compile
+    name = "resnet20_cifar10"
+    loaded = networks.load(pretrained.pretrained_path(name), "--model")
+    assert not loaded.jit_compile and not pkkd_tf.load_pretrained(name).jit_compile
 
 
 def test_file_that_is_not_there():

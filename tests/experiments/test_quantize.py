@@ -72,6 +72,23 @@ def test_existing_output_is_kept(network, tmp_path):
     assert (tmp_path / "quantized.keras").read_bytes() == b"mine"
 
 
+def test_no_step_is_measured_under_xla(network, tmp_path, monkeypatch):
+    """Keras would choose it for all of them where there is a GPU."""
+    found = []
+    monkeypatch.setattr(keras.Model, "_resolve_auto_jit_compile", lambda model: True)
+
+    def accuracy(model, *_):
+        found.append(model.jit_compile)
+        return 0.5
+
+    monkeypatch.setattr(evaluate, "accuracy", accuracy)
+    monkeypatch.setattr(quantize, "_write", lambda *_: None)
+    sizes = {"batch_size": 8, "calibration_images": 8, "norm_images": 8, "limit_train": 8}
+    how = {"augmentation": "none", "image_size": None, "bits": 8, "scale_groups": 1}
+    quantize.run(options(network, tmp_path, **sizes, **how, train_ranges=False, epochs=0))
+    assert found == [False] * 3
+
+
 @pytest.mark.slow
 def test_flags_that_would_do_nothing(tmp_path):
     command = [sys.executable, "-m", "experiments.quantize", "--model=x.keras", "--temperature=4"]

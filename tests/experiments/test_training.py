@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import keras
 import numpy as np
@@ -23,9 +24,11 @@ from experiments.callbacks import StopOnNaN
 from experiments.checkpoints import Checkpoints, Position
 from experiments.errors import RunError
 from experiments.history import Table
+from experiments.saving import StateSaver
 from pkkd_tf.optimizers import AdderSGD
 
 TINY = ["--epochs=3", "--batch_size=16", "--limit_train=64", "--monitor_every=2", "--verbose=0"]
+TINY += ["--checkpoint_seconds=0"]
 
 
 @pytest.fixture(scope="session")
@@ -111,6 +114,34 @@ def test_killed_run_resumes_to_the_same_weights(whole, options, tmp_path):
     history = Table(folder / "history.csv", 99)
     assert history.column("epoch") == [1, 2, 3]
     assert summary["times"]["total_seconds"] == pytest.approx(sum(history.column("seconds")))
+
+
+@pytest.mark.slow
+def test_a_run_resumed_epochs_before_its_end_keeps_the_rows_of_its_state(
+    whole, options, tmp_path, monkeypatch
+):
+    """Only the first of two epochs was saved, though both are in the tables."""
+    folder, check = tmp_path / "late", StopOnNaN.on_epoch_end
+
+    def fail(self, epoch, logs=None):
+        check(self, epoch, logs)
+        if epoch == 2:
+            raise RunError("the end")
+
+    with monkeypatch.context() as patch, pytest.raises(RunError, match="the end"):
+        patch.setattr(StateSaver, "_is_due", lambda saver: saver.epoch == 1)
+        patch.setattr(StopOnNaN, "on_epoch_end", fail)
+        training.run("digits", "digits", options(folder))
+    assert Table(folder / "history.csv", 99).column("epoch") == [1, 2]
+    newest = Checkpoints(folder / "checkpoints", {}).newest()
+    assert newest.stem == "epoch_00001_step_0000000"
+    training.run("digits", "digits", options(folder, "--resume"))
+    for resumed, undisturbed in zip(weights(folder), weights(whole), strict=True):
+        np.testing.assert_array_equal(resumed, undisturbed)
+    assert (folder / "layers.csv").read_text() == (whole / "layers.csv").read_text()
+    ours, theirs = (Table(f / "history.csv", 99) for f in (folder, whole))
+    for name in ("epoch", "loss", "val_accuracy"):
+        assert ours.column(name) == theirs.column(name)
 
 
 @pytest.mark.slow
@@ -244,10 +275,36 @@ def test_new_flags_do_not_shut_out_runs_begun_before_them(whole):
             "alpha augmentation batch_size beta dataset deterministic epochs eta "
             "feature_share image_size input_gradient kernel learning_rate limit_train "
             "matched_layers method model momentum monitor_every num_classes precision "
-            "response seed skip_broken_images smoke steps_per_execution student_alignment "
+            "response seed skip_broken_images smoke student_alignment "
             "teacher teacher_gradient teacher_side teacher_sign temperature weight_decay"
         ).split()
     )
+
+
+def install(monkeypatch, spec):
+    """Whether TensorBoard is found."""
+    util = SimpleNamespace(find_spec=lambda name: spec)
+    monkeypatch.setattr(training, "importlib", SimpleNamespace(util=util))
+
+
+@pytest.mark.parametrize("given", [[], ["--tensorboard"]])
+def test_tensorboard_is_written_where_it_is_asked_for(options, tmp_path, monkeypatch, given):
+    found = []
+
+    def fit(model, data, callbacks, **kwargs):
+        found.extend(c for c in callbacks if isinstance(c, keras.callbacks.TensorBoard))
+
+    install(monkeypatch, "tensorboard")
+    monkeypatch.setattr(pkkd_tf.PKKD, "fit", fit)
+    monkeypatch.setattr(training.results, "write", lambda *_: None)
+    training.run("digits", "digits", options(tmp_path, "--method=cnn", *given))
+    assert len(found) == len(given)
+
+
+def test_missing_tensorboard(options, tmp_path, monkeypatch):
+    install(monkeypatch, None)
+    with pytest.raises(RunError, match="--tensorboard needs `pip install tensorboard`. Received"):
+        training.run("digits", "digits", options(tmp_path, "--method=cnn", "--tensorboard"))
 
 
 def test_used_folder_is_not_overwritten(whole, options):

@@ -20,6 +20,7 @@ from experiments.history import Table
 FLAGS = [
     *("--nocompare_plain", "--method=kd", "--epochs=2", "--batch_size=16"),
     *("--limit_train=64", "--monitor_every=0", "--verbose=2"),
+    "--checkpoint_seconds=0",
 ]
 
 

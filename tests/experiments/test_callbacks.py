@@ -1,0 +1,120 @@
+"""When a state is saved, and how weights are looked at."""
+
+import time
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from experiments.callbacks import StopOnNaN
+from experiments.checkpoints import Position
+from experiments.errors import RunError, Terminated
+from experiments.history import Table
+from experiments.saving import StateSaver
+from experiments.workers import Workers
+from pkkd_tf.optimizers import AdderSGD
+
+
+class Log:
+    """Stands for checkpoints: what is saved, with the rows that are on the disk by then."""
+
+    folder = "checkpoints"
+
+    def __init__(self, table):
+        self.table, self.saved = table, []
+
+    def save(self, model, position):
+        rows = self.table.path.read_text().split()[1:] if self.table.path.exists() else []
+        self.saved.append((*position, rows))
+
+
+class Single(Workers):
+    def average_statistics(self, model):
+        """Of one replica there is nothing to average."""
+
+
+@pytest.fixture
+def saver(tmp_path, monkeypatch):
+    """Of a run of 6 epochs, of 4 seconds each, that is saved every 10 seconds."""
+    now = [100.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    table = Table(tmp_path / "history.csv")
+    workers = Single(tf.distribute.get_strategy())
+    saver = StateSaver(Log(table), [table], Position(6, 2), Position(0, 0), 10.0, workers)
+
+    def run(epochs):
+        for epoch in epochs:
+            saver.on_epoch_begin(epoch)
+            for step in range(2):
+                now[0] += 2
+                saver.on_train_batch_end(step)
+            table.add([{"epoch": epoch + 1}])
+            saver.on_epoch_end(epoch)
+
+    saver.run = run
+    return saver
+
+
+def test_epochs_are_saved_when_it_is_time_and_the_last_one(saver):
+    saver.run(range(6))
+    saved = [(epoch, step, len(rows)) for epoch, step, rows in saver.checkpoints.saved]
+    assert saved == [(3, 0, 3), (6, 0, 6)]
+
+
+@pytest.mark.parametrize("seconds", [0, 4])
+def test_every_epoch_is_saved_where_that_is_asked_for(saver, seconds):
+    saver.seconds = seconds
+    saver.run(range(6))
+    assert [epoch for epoch, *_ in saver.checkpoints.saved] == [1, 2, 3, 4, 5, 6]
+
+
+def test_sigterm_saves_at_once_with_all_rows(saver):
+    saver.run(range(2))
+    saver.asked_to_stop = True
+    with pytest.raises(Terminated, match="epoch 3, step 1; the state is in checkpoints"):
+        saver.run([2])
+    assert saver.checkpoints.saved == [(2, 1, ["1", "2"])]
+
+
+def test_rows_are_written_once(tmp_path):
+    table = Table(tmp_path / "history.csv")
+    table.add([])
+    table.write()
+    assert not table.path.exists()
+    table.add([{"epoch": 1}])
+    table.write()
+    table.path.unlink()
+    table.write()
+    assert not table.path.exists()
+
+
+def network():
+    layers = keras.Input((2,)), keras.layers.Dense(3, name="hidden"), keras.layers.Dense(1)
+    model = keras.Sequential(layers)
+    model.compile(AdderSGD(0.1), "mse")
+    return model
+
+
+@pytest.mark.parametrize("value", [np.inf, -np.inf, np.nan])
+def test_the_weight_that_is_not_finite_is_named(value):
+    stop, model = StopOnNaN(), network()
+    stop.set_model(model)
+    stop.on_epoch_end(0)
+    kernel = np.ones((2, 3))
+    kernel[1, 2] = value
+    model.get_layer("hidden").kernel.assign(kernel)
+    with pytest.raises(RunError, match=r"Received: sum of \|.*hidden/kernel\|=(inf|nan) at step 0"):
+        stop.on_epoch_end(1)
+
+
+def test_every_replicas_copy_is_looked_at(two_replicas):
+    with two_replicas.scope():
+        model = network()
+    stop = StopOnNaN()
+    stop.set_model(model)
+    stop.on_epoch_end(0)
+    variable = model.get_layer("hidden").bias.value
+    two_replicas.experimental_local_results(variable)[1].assign(np.full(3, np.nan))
+    with pytest.raises(RunError, match=r"Received: sum of \|.*hidden/bias\|=nan at step 0"):
+        stop.on_epoch_end(1)
