@@ -1,7 +1,7 @@
 """One layer on 8-bit integers beside float32 and beside convolutions, in a TFLite interpreter.
 
     python -m benchmarks.int8_layers                         the layers of ResNet-20, batch 1
-    PKKD_TF_CPU=avx2 python -m benchmarks.int8_layers --output results/int8_layers_avx2
+    PKKD_TF_CPU=avx2 python -m benchmarks.int8_layers        with adders of AVX2
 
 Five models of one layer each take turns: the adder of int8 and of float32 by the delegate, the
 convolution of int8 (TFLiteConverter, post-training quantization) and of float32 by XNNPACK, as
