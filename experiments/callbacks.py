@@ -2,6 +2,7 @@
 
 import math
 import time
+from collections.abc import Iterable
 from typing import Any
 
 import keras
@@ -72,7 +73,7 @@ class StopOnNaN(keras.callbacks.Callback):
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
         """Looks at the losses of this step, or of the steps that were executed in one."""
-        self._check(logs)
+        self._check((logs or {}).items())
         if self.on_nan == "skip" and self.model.skipped_in_a_row >= self.PATIENCE:
             raise RunError(
                 "Of many steps in a row one must have finite losses and gradients; lower "
@@ -82,20 +83,27 @@ class StopOnNaN(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         """Looks at the test's losses and all weights, before the state is saved."""
-        self._check(logs)
+        self._check((logs or {}).items())
         self._sizes = self._sizes or _sums_of_sizes(self.model)
-        names = [f"sum of |{variable.path}|" for variable in self.model.weights]
-        self._check(dict(zip(names, self._sizes().numpy(), strict=True)))
+        names = [f"sum of |{name}|" for name in _names_of_weights(self.model)]
+        self._check(zip(names, self._sizes().numpy(), strict=True))
 
-    def _check(self, values: Any) -> None:
-        bad = {k: float(v) for k, v in (values or {}).items() if not math.isfinite(float(v))}
+    def _check(self, values: Iterable[tuple[str, Any]]) -> None:
+        bad = [f"{name}={float(v)}" for name, v in values if not math.isfinite(float(v))]
         if bad:
-            values = ", ".join(f"{name}={value}" for name, value in bad.items())
+            values = ", ".join(bad)
             step = _steps_done(self.model)
             raise RunError(
                 "Losses must stay finite, and weights; lower --learning_rate or --beta and "
                 f"--resume from the last checkpoint. Received: {values} at step {step}"
             )
+
+
+def _names_of_weights(model: keras.Model) -> list[str]:
+    """Their paths, which student and teacher have in common, behind the names of the networks."""
+    networks = [layer for layer in model.layers if isinstance(layer, keras.Model)]
+    owner = {id(v): f"{network.name}/" for network in networks for v in network.weights}
+    return [owner.get(id(v), "") + v.path for v in model.weights]
 
 
 def _sums_of_sizes(model: keras.Model) -> Any:

@@ -13,6 +13,8 @@ from experiments.errors import RunError, Terminated
 from experiments.history import Table
 from experiments.saving import StateSaver
 from experiments.workers import Workers
+from pkkd_tf.distillation import PKKD
+from pkkd_tf.layers import AdderConv2D
 from pkkd_tf.optimizers import AdderSGD
 
 
@@ -96,6 +98,18 @@ def network():
     return model
 
 
+def pkkd_model():
+    def build(role, kind):
+        image = keras.Input((4, 4, 1))
+        body = kind(2, 3, name="body")(image)
+        logits = keras.layers.Dense(10, name="head")(keras.layers.Flatten()(body))
+        return keras.Model(image, logits, name=role)
+
+    model = PKKD(build("student", AdderConv2D), build("teacher", keras.layers.Conv2D), "kd")
+    model.compile(AdderSGD(0.1))
+    return model
+
+
 @pytest.mark.parametrize("value", [np.inf, -np.inf, np.nan])
 def test_the_weight_that_is_not_finite_is_named(value):
     stop, model = StopOnNaN(), network()
@@ -117,4 +131,15 @@ def test_every_replicas_copy_is_looked_at(two_replicas):
     variable = model.get_layer("hidden").bias.value
     two_replicas.experimental_local_results(variable)[1].assign(np.full(3, np.nan))
     with pytest.raises(RunError, match=r"Received: sum of \|.*hidden/bias\|=nan at step 0"):
+        stop.on_epoch_end(1)
+
+
+@pytest.mark.parametrize("role", ["student", "teacher"])
+def test_student_and_teacher_are_told_apart(role):
+    stop, model = StopOnNaN(), pkkd_model()
+    stop.set_model(model)
+    stop.on_epoch_end(0)
+    getattr(model, role).get_layer("head").bias.assign(np.full(10, np.inf))
+    rule = rf"Received: sum of \|{role}/.*head/bias\|=inf at step 0"
+    with pytest.raises(RunError, match=rule):
         stop.on_epoch_end(1)
