@@ -9,7 +9,7 @@ from typing import Any
 
 from benchmarks import rows
 from experiments.errors import RunError
-from experiments.identity import FREE
+from experiments.identity import ALTERING, FREE
 
 # What the queue sets, itself or by a row's flagfile, and what would make another kind of run.
 SET = frozenset(
@@ -39,7 +39,8 @@ class Run:
     @property
     def changed(self) -> list[str]:
         """Those of its further flags that change the result, by name."""
-        return sorted((f for f in self.flags if flag_name(f) not in FREE), key=flag_name)
+        neutral = set(FREE) - set(ALTERING)
+        return sorted((f for f in self.flags if flag_name(f) not in neutral), key=flag_name)
 
     @property
     def name(self) -> str:

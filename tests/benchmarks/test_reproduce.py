@@ -105,10 +105,10 @@ def test_what_is_no_flag_is_refused(flag):
 def test_flags_that_change_results_make_another_run():
     """Others do not; nor does the order."""
     plain = Run(PKKD, 1, 2, 256)
-    quick = Run(
-        PKKD, 1, 2, 256, ("--noautoclustering", "--steps_per_execution=39", "--on_nan=skip")
-    )
+    quick = Run(PKKD, 1, 2, 256, ("--noautoclustering", "--steps_per_execution=39"))
     assert quick.name == plain.name and quick.changed == []
+    for flag in ("--on_nan=skip", "--strategy=mirrored", "--logical_devices=2"):
+        assert Run(PKKD, 1, 2, 256, (flag,)).changed == [flag]
     flags = "--precision=mixed_bfloat16", "--limit_train=100", "--nostudent_alignment"
     check_flags(flags, [plain])
     trial, other = Run(PKKD, 1, 2, 256, flags), Run(PKKD, 1, 2, 256, flags[::-1])
