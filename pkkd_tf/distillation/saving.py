@@ -4,7 +4,7 @@ from typing import Any
 
 import keras
 
-from pkkd_tf.distillation.arguments import EXECUTION_OPTIONS, STEP_OPTIONS
+from pkkd_tf.distillation.arguments import EXECUTION_OPTIONS, STEP_OPTIONS, UNUSED
 from pkkd_tf.distillation.features import FeatureMatching
 
 
@@ -34,11 +34,12 @@ class StoredModel(keras.Model):
 
     @classmethod
     def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> Any:
-        """Rebuilds the model from `get_config`."""
-        config = dict(config)
+        """Rebuilds the model from `get_config`; what the method makes no use of is left out."""
+        config = {k: v for k, v in config.items() if k not in UNUSED[config["method"]]}
         for name in ("student", "teacher"):
             config[name] = keras.saving.deserialize_keras_object(config[name], custom_objects)
-        config["matching"] = FeatureMatching(**config["matching"])
+        if "matching" in config:
+            config["matching"] = FeatureMatching(**config["matching"])
         return cls(**config)
 
     def get_compile_config(self) -> dict[str, Any] | None:

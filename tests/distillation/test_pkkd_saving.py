@@ -9,7 +9,7 @@ import pytest
 import tensorflow as tf
 from tiny_networks import batch, compiled, fit, network, pkkd
 
-from pkkd_tf.distillation import FeatureMatching
+from pkkd_tf.distillation import PKKD, FeatureMatching
 from pkkd_tf.ops import use_path
 from pkkd_tf.optimizers import AdderSGD
 
@@ -243,3 +243,10 @@ def test_the_student_alone_goes_on_training_with_the_adaptive_learning_rate(tmp_
     fit(alone, 1)
     step = np.sqrt(np.mean((kernel.numpy() - before) ** 2))
     np.testing.assert_allclose(step, 0.2, rtol=1e-4)
+
+
+def test_files_with_arguments_that_their_method_makes_no_use_of_are_read():
+    """Older versions took them."""
+    model = pkkd(method="plain", shape=SHAPE)
+    config = model.get_config() | {"alpha": 2.0, "beta": 0.1, "matched_layers": ["conv1"]}
+    assert own_arguments(PKKD.from_config(config)) == own_arguments(model)
