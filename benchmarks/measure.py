@@ -95,7 +95,7 @@ def gpu() -> dict:
         return {}
     name = tf.config.experimental.get_device_details(gpus[0]).get("device_name", "GPU")
     versions = tf.sysconfig.get_build_info()
-    kernels = "CUDA" if compiled.has_gpu_kernels() else "no CUDA"
+    kernels = "no CUDA" if compiled.gpu_obstacle() else "CUDA"
     return {
         "device": f"{name}, CUDA {versions.get('cuda_version', 'unknown')}",
         "host": machine(1)["device"],

@@ -88,7 +88,9 @@ def gpu_obstacle() -> str:
     """
     if not has_gpu_kernels():
         return "a GPU in use, for which the operations were not compiled"
-    function = ctypes.CDLL(str(LIBRARY)).pkkd_tf_gpu_obstacle
+    function = getattr(ctypes.CDLL(str(LIBRARY)), "pkkd_tf_gpu_obstacle", None)
+    if function is None:
+        return "a GPU in use, but the compiled operations are older than this package"
     function.restype = ctypes.c_char_p
     text = function()
     return f"a GPU in use, but {text.decode()}" if text else ""

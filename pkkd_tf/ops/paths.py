@@ -94,7 +94,7 @@ def _warn_once(obstacle: str) -> None:
     warnings.warn(
         f"pkkd_tf computes adder responses in stock TensorFlow operations here, which is slow: "
         f"{obstacle}. Under XLA compile the model with `jit_compile=False`; for GPUs build with "
-        "`python -m custom_ops.build` where nvcc is.",
+        "`python -m custom_ops.build` where there is an nvcc of a CUDA that the driver serves.",
         stacklevel=2,
     )
 

@@ -160,7 +160,9 @@ def test_the_table_is_headed_by_what_computed(monkeypatch):
     details = {"device_name": "NVIDIA H100"}
     monkeypatch.setattr(tf.config.experimental, "get_device_details", lambda _: details)
     monkeypatch.setattr(tf.sysconfig, "get_build_info", lambda: {"cuda_version": "12.5.1"})
-    monkeypatch.setattr(compiled, "has_gpu_kernels", lambda: True)
+    monkeypatch.setattr(compiled, "gpu_obstacle", lambda: "an old driver")
+    assert measure.gpu()["kernels"] == "no CUDA"
+    monkeypatch.setattr(compiled, "gpu_obstacle", lambda: "")
     machine = measure.machine(8) | {"kernels": "avx512"} | measure.gpu()
     first = "NVIDIA H100, CUDA 12.5.1, 8 threads, wall time, CUDA kernels, TensorFlow "
     assert report.describe(machine).startswith(first)

@@ -112,3 +112,10 @@ def test_the_tests_on_a_gpu_need_no_tensorflow():
     wanted = "from tests.custom_ops import test_cuda, test_cuda_obstacle"
     code = f"import sys; sys.modules.update({missing}); {wanted}"
     subprocess.run([sys.executable, "-c", code], cwd=build.ROOT.parent, check=True)
+
+
+def test_operations_older_than_the_question_serve_no_gpu(monkeypatch):
+    monkeypatch.setattr(compiled, "has_gpu_kernels", lambda: True)
+    monkeypatch.setattr(compiled.ctypes, "CDLL", lambda path: object())
+    obstacle = "a GPU in use, but the compiled operations are older than this package"
+    assert compiled.gpu_obstacle() == obstacle
