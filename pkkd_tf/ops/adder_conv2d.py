@@ -71,7 +71,8 @@ def adder_conv2d(
         >>> adder_conv2d(x, f, strides=2, padding=((1, 1), (1, 1))).shape
         TensorShape([8, 16, 16, 32])
 
-    Limits: first derivatives only. Which code computes it, and how fast: `pkkd_tf.ops.paths`.
+    Limits: derivatives of these gradients on the path `"reference"` alone. Which code computes it,
+    and how fast: `pkkd_tf.ops.paths`.
     """
     geometry = make_geometry(strides, padding, dilations, groups)
     x, filters = tf.convert_to_tensor(x), tf.convert_to_tensor(filters)

@@ -51,7 +51,7 @@ def _stock(x: tf.Tensor, shape: tf.TensorShape, dy: tf.Tensor, geometry: Geometr
 
 def _by_pixels(x: tf.Tensor, shape: tf.TensorShape, dy: tf.Tensor) -> tf.Tensor:
     """One product for windows of one pixel, all of which are used."""
-    x, dy = (tf.reshape(t, [-1, t.shape[-1]]) for t in (x, dy))
+    x, dy = tf.reshape(x, [-1, shape[2]]), tf.reshape(dy, [-1, shape[3]])
     return tf.reshape(tf.linalg.matmul(x, dy, transpose_a=True), shape)
 
 
