@@ -110,6 +110,7 @@ def test_vgg_small_lies_below_the_published_count():
     assert 1.25e9 - adder.additions == pytest.approx(gap, abs=0.01e9)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name, giga", [("resnet18", 1.81), ("resnet50", 4.09)])
 def test_imagenet_networks_have_the_known_number_of_products(name, giga):
     assert millions(totals(name, "convolution").multiplications / 1e3) == giga

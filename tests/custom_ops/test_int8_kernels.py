@@ -10,6 +10,8 @@ from tests import numpy_adder_int8
 from tests.custom_ops import native
 from tests.custom_ops.test_kernels import CHANNELS, DILATIONS, PADDINGS, STRIDES
 
+pytestmark = pytest.mark.slow  # the kernels are compiled for it
+
 MOST_BIAS = 2**61
 
 

@@ -13,6 +13,8 @@ import pytest
 from tests import numpy_adder
 from tests.custom_ops import native
 
+pytestmark = pytest.mark.slow  # the kernels are compiled for it
+
 STRIDES = [(1, 1), (2, 2), (3, 1)]
 PADDINGS = ["SAME", "VALID", ((1, 0), (2, 1))]
 DILATIONS = [(1, 1), (2, 1)]

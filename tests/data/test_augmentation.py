@@ -47,6 +47,7 @@ def rand_augment():
     return tf.function(RandAugment())
 
 
+@pytest.mark.slow
 def test_rand_augment_varies_within_the_batch_and_stays_in_range(rand_augment):
     images = np.repeat(photos(1), 64, axis=0)
     augmented = rand_augment(tf.constant(images), KEY).numpy()

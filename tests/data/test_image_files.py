@@ -202,6 +202,7 @@ def test_broken_training_images_are_replaced(folder):
     assert_same(collect(data.train(7, epochs=2, start_epoch=1, start_step=1)), whole[5:])
 
 
+@pytest.mark.slow
 def test_broken_test_images_are_left_out(folder):
     write(folder / "val" / "a b" / "0.jpg", b"")
     data = load(folder, skip_broken_images=True)

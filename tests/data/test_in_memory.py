@@ -93,6 +93,7 @@ def test_test_batches_hold_every_row_in_order(digits):
     assert labels.dtype == np.int32
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("augmentation", ["standard", ("standard", "randomerasing", "mixup")])
 def test_starting_in_the_middle_gives_the_tail(augmentation):
     data = pkkd_tf.data.load("digits", augmentation=augmentation)

@@ -66,6 +66,7 @@ def test_training_batches_are_the_hosts_from_the_middle_of_an_epoch_on(load, nam
     assert_same(resident, resident.train(24, **place), data.train(24, **place))
 
 
+@pytest.mark.slow
 def test_each_part_of_a_batch_is_the_hosts(load):
     data = load(("standard", "mixup"))
     resident = data.on_device("CPU:0")

@@ -101,6 +101,7 @@ def test_raw_distances_of_a_new_network_start_far_from_the_bound():
         assert -4 < mean < -0.3, name
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("side", ["fixed", "trained"])
 def test_the_feature_loss_does_not_reach_the_teacher(side):
     matching = FeatureMatching(kernel="rbf", teacher_side=side)
@@ -113,6 +114,7 @@ def test_the_feature_loss_does_not_reach_the_teacher(side):
     assert any((a != b).any() for a, b in zip(*students))
 
 
+@pytest.mark.slow
 def test_with_teacher_gradient_it_does():
     moved = []
     for allowed in (False, True):

@@ -107,6 +107,7 @@ def test_every_normalization_of_the_networks_is_fused_with_its_own_variables():
     assert sum(isinstance(x, FusedBatchNorm) for x in inside) == len(found)
 
 
+@pytest.mark.slow
 def test_the_network_itself_is_left_alone():
     student = network("adder")
     model = pkkd(student, network("convolution"))

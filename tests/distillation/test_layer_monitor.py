@@ -65,6 +65,7 @@ def test_beta_changes_at_most_ten_times_and_stays_without_a_gradient(feature, fa
     np.testing.assert_allclose(beta, 0.01 * factor, rtol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("policy", ["float32", "mixed_float16"])
 @pytest.mark.parametrize("share", [0.1, 0.3])
 def test_the_asked_share_is_reached_in_training(policy, share):

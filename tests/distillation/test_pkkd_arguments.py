@@ -257,6 +257,7 @@ def test_xla_is_not_turned_on_where_there_is_a_gpu(monkeypatch):
     assert not model.jit_compile and model.student.jit_compile  # the second: that Keras does so
 
 
+@pytest.mark.slow
 def test_callbacks_monitor_an_accuracy():
     stop = keras.callbacks.EarlyStopping("val_accuracy", mode="max", restore_best_weights=True)
     model = compiled()

@@ -37,6 +37,7 @@ def schedule():
     return AdderSGD(decay, momentum=0.9, weight_decay=5e-4, eta=0.3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("options", "policy"),
     [

@@ -151,6 +151,7 @@ def test_a_step_is_left_out_by_all_replicas_if_one_must(two_replicas, row):
     assert logs["skipped_steps"] == [1]
 
 
+@pytest.mark.slow
 def test_steps_are_left_out_in_float16_too():
     keras.config.set_dtype_policy("mixed_float16")
     model, logs = skipping(row=3, shape=PER_IMAGE, method="kd")

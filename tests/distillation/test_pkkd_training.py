@@ -72,6 +72,7 @@ def test_whose_variables_are_whose():
     assert len(model.teacher_optimizer._momentums) == len(model.teacher_variables)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("side", ["fixed", "trained"])
 def test_the_teacher_goes_its_own_way_whatever_the_student_does(side):
     """Bit for bit as if it were trained alone."""
@@ -227,6 +228,7 @@ def test_the_teachers_optimizer_is_a_copy_unless_one_is_given():
     assert model.teacher_optimizer is given
 
 
+@pytest.mark.slow
 def test_no_warning_is_raised(recwarn):
     for matching in (FeatureMatching(), FeatureMatching(kernel="identity")):
         model = compiled(monitor_every=1, matching=matching)

@@ -11,6 +11,7 @@ ROOT = Path(__file__).resolve().parents[2]
 SCRIPT = runpy.run_path(str(ROOT / "docs/method.py"))
 
 
+@pytest.mark.slow
 def test_the_committed_tables_are_those_the_script_prints():
     text = (ROOT / "docs/method.md").read_text()
     assert SCRIPT["equations"]() in text
@@ -24,6 +25,7 @@ def test_every_function_and_test_exists(equation):
     assert re.search(rf"^def {name}\(", (ROOT / "tests" / file).read_text(), re.MULTILINE)
 
 
+@pytest.mark.slow
 def test_figures_hold_what_was_counted_and_what_was_trained():
     lines = SCRIPT["figures"]().splitlines()
     (counted,) = [x for x in lines if x.startswith("| ResNet-32, ANN: multiplications")]

@@ -21,6 +21,7 @@ def options(**changed):
     return {**given, "image_size": None, "batch_size": 7, **changed}
 
 
+@pytest.mark.slow
 def test_accuracy_of_a_network_that_comes_with_the_package(tmp_path, capsys):
     """Images whose labels are the network's own classes, but for every fourth."""
     images = np.random.default_rng(0).integers(0, 256, (20, 32, 32, 3), np.uint8)

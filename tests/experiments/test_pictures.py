@@ -91,6 +91,7 @@ def test_learning_curves_of_a_distilled_run(tmp_path, drawn):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("names", "panels"),
     [

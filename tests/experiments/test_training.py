@@ -60,6 +60,7 @@ def whole(tmp_path_factory, defined):
     return folder
 
 
+@pytest.mark.slow
 def test_output_folder(whole):
     files = {path.name for path in whole.iterdir()}
     wanted = "student.keras teacher.keras history.csv layers.csv report.json report.md"
@@ -257,6 +258,7 @@ def test_annealing_resumes_to_the_same_weights(options, tmp_path):
         np.testing.assert_array_equal(a, b)
 
 
+@pytest.mark.slow
 def test_foreign_checkpoint_is_refused(whole, options, tmp_path):
     folder = copy(whole, tmp_path)
     before = sorted((p.name, p.stat().st_mtime_ns) for p in folder.rglob("*"))
@@ -265,6 +267,7 @@ def test_foreign_checkpoint_is_refused(whole, options, tmp_path):
     assert before == sorted((p.name, p.stat().st_mtime_ns) for p in folder.rglob("*"))
 
 
+@pytest.mark.slow
 def test_new_flags_do_not_shut_out_runs_begun_before_them(whole):
     """A flag that comes into being needs a place in FREE or NEUTRAL; these have been there."""
     newest = max((whole / "checkpoints").glob("epoch_*.json"))
@@ -307,6 +310,7 @@ def test_missing_tensorboard(options, tmp_path, monkeypatch):
         training.run("digits", "digits", options(tmp_path, "--method=cnn", "--tensorboard"))
 
 
+@pytest.mark.slow
 def test_used_folder_is_not_overwritten(whole, options):
     with pytest.raises(RunError, match="must be a new folder, or --resume"):
         training.run("digits", "digits", options(whole))

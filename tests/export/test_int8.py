@@ -137,6 +137,7 @@ def test_layers(name):
     assert_equals_reference(data, images(model, 3))
 
 
+@pytest.mark.slow
 def test_means_are_those_of_the_float_network(network):
     """The mean errors of rounding are taken away: what is left has no direction."""
     batch = images(network, 64)
@@ -146,6 +147,7 @@ def test_means_are_those_of_the_float_network(network):
     assert np.abs(error.mean(0)).mean() < 0.3 * np.abs(error).mean()
 
 
+@pytest.mark.slow
 def test_a_fine_tuned_network_keeps_its_ranges(network):
     tuned = quantize_model(network, images(network, 32))
     name = next(layer.name for layer in tuned.layers if isinstance(layer, AdderConv2D))
@@ -221,6 +223,7 @@ def test_calibration_images(tmp_path):
         int8.load_images((8, 8, 1), None, None, 7)
 
 
+@pytest.mark.slow
 def test_refusals(network, tmp_path):
     file, target = tmp_path / "x.keras", tmp_path / "x.tflite"
     network.save(file)
@@ -239,6 +242,7 @@ def test_refusals(network, tmp_path):
     assert not target.exists()
 
 
+@pytest.mark.slow
 def test_wrong_integers_are_not_written(network, tmp_path, monkeypatch):
     actual = reference.run_adder
     monkeypatch.setattr(reference, "run_adder", lambda *inputs: actual(*inputs) + 1)

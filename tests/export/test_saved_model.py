@@ -113,6 +113,7 @@ def test_runs_without_this_package(student, served, tmp_path):
         np.testing.assert_allclose(outputs[name], expected[: int(name[-1])], atol=1e-4)
 
 
+@pytest.mark.slow
 def test_float32_and_any_size(tmp_path):
     """A network trained in 16 bits for images of any size."""
     keras.config.set_dtype_policy("mixed_bfloat16")

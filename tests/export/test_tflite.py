@@ -177,6 +177,7 @@ def test_format_must_be_known(network):
         convert(network, "int4")
 
 
+@pytest.mark.slow
 def test_a_missing_delegate(file, tmp_path):
     with pytest.raises(ExportError, match="run python -m custom_ops.build_delegate. Received:"):
         export_tflite(file, tmp_path / "x.tflite", "custom_op", delegate=tmp_path / "none.so")

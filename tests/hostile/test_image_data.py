@@ -107,6 +107,7 @@ def write_records(folder, file_format="tfrecord", count=10):
     return file
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("skip", [False, True])
 @pytest.mark.parametrize("damage", ["corrupted", "truncated"])
 def test_a_damaged_record_file_ends_a_run_with_a_sentence(tmp_path, capsys, damage, skip):

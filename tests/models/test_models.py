@@ -53,6 +53,7 @@ def test_only_the_stated_layers_multiply(name):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", models.MODELS)
 @pytest.mark.parametrize("kind", ["adder", "convolution"])
 def test_default_model(name, kind):

@@ -178,6 +178,7 @@ def layer_cases(draw):
     return dtype, shape, filters, (strides, padding, dilations, groups), draw(st.integers(0, 99))
 
 
+@pytest.mark.slow
 @settings(**PROFILE, max_examples=1000 if LONG else 40)
 @given(layer_cases())
 def test_both_layouts_of_the_layer_are_the_operation(case):

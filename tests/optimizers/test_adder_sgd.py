@@ -154,6 +154,7 @@ def test_config_round_trip():
     assert (again.momentum, again.weight_decay, again.eta) == (0.8, 1e-3, 0.1)
 
 
+@pytest.mark.slow
 def test_mixed_float16_steps_as_float32():
     """The loss's scale leaves an adder's step alone; float16 keeps 3 digits of the gradient."""
     keras.config.set_dtype_policy("mixed_float16")

@@ -74,6 +74,7 @@ def test_tensors_between_operators_are_rounded():
     assert quantization.rounded_tensors(short) == ["x", "dense"]
 
 
+@pytest.mark.slow
 def test_with_groups_tensors_keep_eight_bits(quantized):
     tensors = [a for a in quantized(4, 3).layers if isinstance(a, quantization.FakeQuantize)]
     assert {layer.bits for layer in tensors} == {8}
