@@ -14,7 +14,7 @@ import tensorflow as tf
 
 from pkkd_tf.ops.geometry import Geometry, is_nonzero, pad_image, static_or_dynamic_shape
 
-TILE_ELEMENTS = 1 << 20
+TILE_ELEMENTS = 1 << 19
 
 
 @tf.autograph.experimental.do_not_convert

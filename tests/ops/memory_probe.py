@@ -2,12 +2,10 @@
 
     python memory_probe.py reference 256 32 16 16    path, batch, image size, channels, outputs
 
-Prints the bytes the pass takes on top of its inputs; the path `convolution` takes TensorFlow's
-convolution for the response. TensorFlow's allocator keeps what it once had, so each measurement
-needs a fresh process. Linux: the resident set's peak, reset before.
+Prints the bytes the pass takes on top of its inputs. TensorFlow's allocator keeps what it once
+had, so each measurement needs a fresh process. Linux: the resident set's peak, reset before.
 """
 
-import functools
 import re
 import sys
 
@@ -28,12 +26,12 @@ def tensors(batch, size, channels, outputs):
     yield tf.ones([batch, size, size, outputs])
 
 
-def peak_of(respond, *shape):
+def peak_of(*shape):
     @tf.function
     def step(x, f, dy):
         with tf.GradientTape() as tape:
             tape.watch([x, f])
-            y = respond(x, f, padding="SAME")
+            y = adder_conv2d(x, f, padding="SAME")
         with tf.control_dependencies([y]):  # as in every training, where it follows from y
             dy = tf.identity(dy)
         return y, tape.gradient(y, [x, f], dy)
@@ -49,8 +47,5 @@ def peak_of(respond, *shape):
 
 
 if __name__ == "__main__":
-    convolution = sys.argv[1] == "convolution"
-    if not convolution:
-        paths.set_path(sys.argv[1])
-    respond = functools.partial(tf.nn.conv2d, strides=1) if convolution else adder_conv2d
-    print(peak_of(respond, *map(int, sys.argv[2:])))
+    paths.set_path(sys.argv[1])
+    print(peak_of(*map(int, sys.argv[2:])))
