@@ -144,6 +144,47 @@ def test_response_is_never_positive_and_zero_at_a_match(kernels, instruction_set
     assert y.item() == 0 and not np.signbit(y).any()
 
 
+def case_with_matches():
+    """Every other filter is close to the window at its own pixel."""
+    x, f, _ = normal_case(5, 1, 6, 16, 16)
+    for o in range(0, 16, 2):
+        row, column = 1 + o % 4, 1 + o // 4
+        window = x[0, row - 1 : row + 2, column - 1 : column + 2]
+        f[..., o] = window + 0.01 * f[..., o]
+    return x, f
+
+
+def test_a_filter_close_to_its_window_costs_no_digits(kernels, instruction_set):
+    x, f = case_with_matches()
+    y = numpy_adder.forward(x, f, padding="SAME")
+    assert (y > -3).sum() == 8 and (y < -100).sum() > 500
+    # Sums and differences of pairs are rounded beside operands a hundred times their distance.
+    rtol = {"avx512": 1e-5}.get(instruction_set, 1e-6)
+    actual = kernels.forward(x, f, (1, 1), "SAME", (1, 1), 1)
+    np.testing.assert_allclose(actual, y, rtol=rtol)
+
+
+def test_sums_of_operands_may_overflow(kernels, instruction_set):
+    x, f, _ = normal_case(6, 1, 5, 16, 24)
+    x, f = (np.float32(1e37) * (1 + np.float32(0.01) * a) for a in (x, f))
+    y = numpy_adder.forward(x, f)
+    np.testing.assert_allclose(kernels.forward(x, f, (1, 1), "VALID", (1, 1), 1), y, rtol=2e-6)
+
+
+def test_a_response_does_not_depend_on_its_neighbours(kernels, instruction_set):
+    """To the last bit: neither on other pixels nor on other filters, close to x or not."""
+    (x, f), geometry = case_with_matches(), ((1, 1), "VALID", (1, 1), 1)
+    y = kernels.forward(x, f, *geometry)
+    for row, column in np.ndindex(4, 4):
+        window = np.ascontiguousarray(x[:, row : row + 3, column : column + 3])
+        np.testing.assert_array_equal(
+            kernels.forward(window, f, *geometry)[0, 0, 0], y[0, row, column]
+        )
+    for o in range(16):
+        alone = kernels.forward(x, np.ascontiguousarray(f[..., o : o + 1]), *geometry)
+        np.testing.assert_array_equal(alone[..., 0], y[..., o])
+
+
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 @pytest.mark.parametrize("where", ["x", "f", "dy"])
 @pytest.mark.parametrize("strides", [(1, 1), (2, 2)])

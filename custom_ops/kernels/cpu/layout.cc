@@ -7,7 +7,6 @@ namespace pkkd {
 namespace {
 
 constexpr int64_t kTermsPerFlush = 256;
-constexpr int64_t kMaxTilePixels = 16;
 
 // An exponent of all ones means infinity or NaN.
 template <typename Word>

@@ -1,6 +1,8 @@
 // Vectors of 8 float32, AVX2 and FMA.
 #include <immintrin.h>
 
+#include <limits>
+
 namespace pkkd {
 namespace {
 
@@ -38,6 +40,26 @@ inline Terms LoadTerms(const float* x) { return Broadcast(x); }
 
 inline Vector AddDistance(Vector sum, Terms x, const Vector* f, int, const Constants& k) {
   return Add(sum, AbsDifference(x, *f, k));
+}
+
+// Zen takes maxima on the pipes that add, so the sum is left to the others.
+inline Vector AddMaximum(Vector sum, Vector x, Vector f, const Constants& k) {
+  return _mm256_fmadd_ps(_mm256_max_ps(x, f), k.one, sum);
+}
+
+using Mask = Vector;
+inline Mask IsFiniteAndAtMost(Vector a, Vector bound) {
+  const Vector lowest = _mm256_set1_ps(-std::numeric_limits<float>::max());
+  return _mm256_and_ps(_mm256_cmp_ps(lowest, a, _CMP_LE_OQ), _mm256_cmp_ps(a, bound, _CMP_LE_OQ));
+}
+inline Mask Both(Mask a, Mask b) { return _mm256_and_ps(a, b); }
+inline bool IsAllTrue(Mask mask) { return _mm256_movemask_ps(mask) == 0xff; }
+inline Vector Select(Mask mask, Vector a, Vector b) { return _mm256_blendv_ps(b, a, mask); }
+
+inline float SumOfLanes(Vector v) {
+  const __m128 four = _mm_add_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps(v, 1));
+  const __m128 two = _mm_add_ps(four, _mm_movehl_ps(four, four));
+  return _mm_cvtss_f32(_mm_add_ss(two, _mm_movehdup_ps(two)));
 }
 
 // z clamped to [-1, 1].

@@ -30,6 +30,16 @@ struct PanelJob {
   const int64_t* out_offset;
   int64_t pixels;    // a multiple of the tile's pixels
   int64_t channels;  // depthwise only: of a row of `a`, `panel`, `x` and `out`, whole vectors
+  const float* pixel_sums;   // maxima only: of the terms of each pixel,
+  const float* filter_sums;  // and two rows of a panel (maxima.h)
+};
+
+// The forward pass by maxima (maxima.h), by number of vectors in the panel, less one. All null:
+// there is none.
+struct MaximaTiles {
+  int64_t pixels[2];
+  void (*forward[2])(const PanelJob& job);
+  void (*sum_pixels)(const PanelJob& job, float* sums);  // the terms of each of job.pixels
 };
 
 struct Tiles {
@@ -51,6 +61,7 @@ struct Tiles {
   void (*pair)(const float* in, const float* centres, int64_t pixels, int64_t groups,
                int64_t channels, float* out);
   const Tiles* unpaired;  // then the table for sums too short to be taken in pairs
+  MaximaTiles maxima;
   // `count` numbers from and to a storage type.
   void (*to_float)(DataType type, const void* in, int64_t count, float* out);
   void (*from_float)(DataType type, const float* in, int64_t count, void* out);

@@ -23,29 +23,49 @@ struct Tile {
   }
 };
 
+// Of a sum over all runs: what it adds for one pixel and one vector of filters.
+struct AddDistances {
+  static constexpr int kTerms = pkkd::kTerms;
+  using Terms = pkkd::Terms;
+  static inline Terms Load(const float* x) { return LoadTerms(x); }
+  static inline Vector To(Vector sum, const Terms& x, const Vector* f, int stride,
+                          const Constants& k) {
+    return AddDistance(sum, x, f, stride, k);
+  }
+};
+
+// Forced inline: the sums of a call are returned through memory, and stay there.
+template <class Step, int P, int Q>
+inline __attribute__((always_inline)) Tile<P, Q> SumRuns(const PanelJob& job, int64_t pixel,
+                                                         const Constants& constants) {
+  Tile<P, Q> sum, total;
+  sum.Clear();
+  total.Clear();
+  for (const Run* run = job.runs; run != job.runs + job.run_count; ++run) {
+    const float* a[P];
+    UNROLL for (int p = 0; p < P; ++p) a[p] = job.a + (job.a_offset[pixel + p] + run->a);
+    const float* b = job.panel + run->b * Q * kLanes;
+    constexpr int kVectors = Step::kTerms * Q;
+    for (int64_t k = 0; k < run->length; k += Step::kTerms, b += kVectors * kLanes) {
+      Vector f[kVectors];
+      UNROLL for (int i = 0; i < kVectors; ++i) f[i] = Load(b + i * kLanes);
+      UNROLL for (int p = 0; p < P; ++p) {
+        const typename Step::Terms x = Step::Load(a[p] + k);
+        UNROLL for (int q = 0; q < Q; ++q) {
+          sum.at[p * Q + q] = Step::To(sum.at[p * Q + q], x, f + q, Q, constants);
+        }
+      }
+    }
+    if (run->flush) total.Move(&sum);
+  }
+  return total;
+}
+
 template <int P, int Q>
 void Forward(const PanelJob& job) {
   const Constants constants;
   for (int64_t pixel = 0; pixel < job.pixels; pixel += P) {
-    Tile<P, Q> sum, total;
-    sum.Clear();
-    total.Clear();
-    for (const Run* run = job.runs; run != job.runs + job.run_count; ++run) {
-      const float* a[P];
-      UNROLL for (int p = 0; p < P; ++p) a[p] = job.a + (job.a_offset[pixel + p] + run->a);
-      const float* b = job.panel + run->b * Q * kLanes;
-      for (int64_t k = 0; k < run->length; k += kTerms, b += kTerms * Q * kLanes) {
-        Vector f[kTerms * Q];
-        UNROLL for (int i = 0; i < kTerms * Q; ++i) f[i] = Load(b + i * kLanes);
-        UNROLL for (int p = 0; p < P; ++p) {
-          const Terms x = LoadTerms(a[p] + k);
-          UNROLL for (int q = 0; q < Q; ++q) {
-            sum.at[p * Q + q] = AddDistance(sum.at[p * Q + q], x, f + q, Q, constants);
-          }
-        }
-      }
-      if (run->flush) total.Move(&sum);
-    }
+    const Tile<P, Q> total = SumRuns<AddDistances, P, Q>(job, pixel, constants);
     UNROLL for (int p = 0; p < P; ++p) {
       float* out = job.out + job.out_offset[pixel + p];
       UNROLL for (int q = 0; q < Q; ++q) Store(Negate(total.at[p * Q + q]), out + q * kLanes);
@@ -197,13 +217,14 @@ constexpr Tiles MakeTiles(const char* name, decltype(Tiles::pair) pair, const Ti
           {GradientByChannel<Slope::kClipped>, GradientByChannel<Slope::kSign>},
           pair,
           unpaired,
+          {},
           ToFloatType,
           FromFloatType};
 }
 
 // Panels of one or two vectors: pixels of a tile with one and with two.
 template <int F1, int F2, int G1, int G2>
-constexpr Tiles MakeTiles(const char* name) {
+constexpr Tiles MakeTiles(const char* name, const MaximaTiles& maxima = {}) {
   return {name,
           kLanes,
           2,
@@ -217,6 +238,7 @@ constexpr Tiles MakeTiles(const char* name) {
           {GradientByChannel<Slope::kClipped>, GradientByChannel<Slope::kSign>},
           nullptr,
           nullptr,
+          maxima,
           ToFloatType,
           FromFloatType};
 }
