@@ -79,9 +79,6 @@ class ResidentDataset(DescribedBySource):
         window: (padding, flip) of the standard augmentation; None without it.
         augmentation: `BatchAugmentation` of the data set.
 
-    Attributes:
-        num_test: int. Test images.
-
     Raises:
         ValueError: the data set's augmentation has randaugment, which works image by image.
 
