@@ -5,9 +5,10 @@
 
 Plain student by the compiled operations and by stock TensorFlow operations, its convolutional twin
 trained in the same way, and the whole PKKD step (teacher and student, without the measurements of
-every 50th step). They take turns, so that a busy machine is busy for each of them; a time is the
-fastest of the turns. Memory is the resident peak of a first step above what was resident before
-it, each step in processes of its own, the larger of two. Writes `cpu.json` and `cpu.md` (the table
+every 50th step); the whole step under XLA too, where stock operations serve. They take turns, so
+that a busy machine is busy for each of them; a time is the fastest of the turns. Memory is the
+resident peak of a first step, XLA's compilation included, above what was resident before it, each
+step in processes of its own, the larger of two. Writes `cpu.json` and `cpu.md` (the table
 it prints) into the output folder.
 """
 
@@ -17,7 +18,7 @@ import os
 import pathlib
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
@@ -28,14 +29,28 @@ from benchmarks import measure
 from benchmarks.report import describe, write_record
 from pkkd_tf.ops import compiled
 
+
+class Step(NamedTuple):
+    """What is trained, and how."""
+
+    method: str
+    kind: str  # of the student
+    path: str
+    recompute: bool = False
+    xla: bool = False
+
+
 TWIN = "convolutional twin"
-STEPS = {  # method, kind of the student, path, whether activations are computed again
-    TWIN: ("plain", "convolution", "auto", False),
-    "plain adder student, compiled": ("plain", "adder", "compiled", False),
-    "plain adder student, compiled, recomputed": ("plain", "adder", "compiled", True),
-    "plain adder student, reference": ("plain", "adder", "reference", False),
-    "PKKD, compiled": ("pkkd", "adder", "compiled", False),
-    "PKKD, compiled, recomputed": ("pkkd", "adder", "compiled", True),
+STEPS = {
+    TWIN: Step("plain", "convolution", "auto"),
+    "plain adder student, compiled": Step("plain", "adder", "compiled"),
+    "plain adder student, compiled, recomputed": Step("plain", "adder", "compiled", True),
+    "plain adder student, reference": Step("plain", "adder", "reference"),
+    "PKKD, compiled": Step("pkkd", "adder", "compiled"),
+    "PKKD, compiled, recomputed": Step("pkkd", "adder", "compiled", True),
+    "convolutional twin, XLA": Step("plain", "convolution", "auto", xla=True),
+    "plain adder student, reference, XLA": Step("plain", "adder", "reference", xla=True),
+    "PKKD, reference, XLA": Step("pkkd", "adder", "reference", xla=True),
 }
 REPETITIONS = 2
 
@@ -51,24 +66,22 @@ def peaks(network: str, batch: int, names: list[str]) -> dict[str, list[int]]:
 
 
 def _peak(network: str, batch: int, name: str) -> int:
-    return measure.growth(step(network, batch, *STEPS[name]))
+    return measure.growth(step(network, batch, STEPS[name]))
 
 
-def step(
-    network: str, batch: int, method: str, kind: str, path: str, recompute: bool
-) -> Callable[[], tf.Tensor]:
+def step(network: str, batch: int, how: Step) -> Callable[[], tf.Tensor]:
     """A training step, as a function without arguments."""
-    student = pkkd_tf.models.build(network, kind)
-    teacher = pkkd_tf.models.build(network, "convolution") if method == "pkkd" else None
+    student = pkkd_tf.models.build(network, how.kind)
+    teacher = pkkd_tf.models.build(network, "convolution") if how.method == "pkkd" else None
     images = tf.random.normal([batch, *student.input_shape[1:]])
     data = images, tf.random.uniform([batch], maxval=student.output_shape[-1], dtype=tf.int32)
     features: dict[str, Any] = {}
-    if method == "pkkd":
+    if how.method == "pkkd":
         features = {"beta": 0.01, "matched_layers": pkkd_tf.models.block_ends(student)}
-    model = pkkd_tf.PKKD(student, teacher, method, **features, monitor_every=0)
-    model.compile(pkkd_tf.optimizers.AdderSGD(0.1, weight_decay=5e-4), recompute=recompute)
-    graph = tf.function(lambda: model.train_step(data)["loss"])
-    with pkkd_tf.ops.use_path(path):
+    model = pkkd_tf.PKKD(student, teacher, how.method, **features, monitor_every=0)
+    model.compile(pkkd_tf.optimizers.AdderSGD(0.1, weight_decay=5e-4), recompute=how.recompute)
+    graph = tf.function(lambda: model.train_step(data)["loss"], jit_compile=how.xla)
+    with pkkd_tf.ops.use_path(how.path):
         graph.get_concrete_function()  # the path is chosen when it is traced
     return graph
 
@@ -103,9 +116,10 @@ def main() -> None:
     parser.add_argument("--output", type=pathlib.Path, default=pathlib.Path("training_step"))
     arguments = parser.parse_args()
     network, batch = arguments.model, arguments.batch
-    names = [n for n, k in STEPS.items() if k[2] != "reference" or not arguments.skip_reference]
+    stock = {n for n, how in STEPS.items() if how.path == "reference" and not how.xla}
+    names = [n for n in STEPS if n not in stock or not arguments.skip_reference]
     memory = peaks(network, batch, names)
-    functions = {name: step(network, batch, *STEPS[name]) for name in names}
+    functions = {name: step(network, batch, STEPS[name]) for name in names}
     measured = measure.fastest(functions, time.perf_counter)
     machine = measure.machine(os.cpu_count()) | {"kernels": compiled.instruction_set()}
     machine["clock"] = "wall time"

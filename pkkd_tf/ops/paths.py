@@ -1,6 +1,7 @@
 """Which code computes the adder response: stock TensorFlow operations or the compiled ones.
 
-    "reference"   stock TensorFlow operations: every device, XLA, SavedModel without this package
+    "reference"   stock TensorFlow operations: every device, XLA, SavedModel without this package;
+                  inside of a function that XLA compiles in a form that it fuses
     "compiled"    the operations of `custom_ops`, on the processor, and on GPUs if built with CUDA;
                   an error where they are missing
     "auto"        compiled where that is possible, else reference after one warning (the default)
@@ -19,7 +20,7 @@ from typing import Any
 import tensorflow as tf
 from tensorflow.python.ops import control_flow_util
 
-from pkkd_tf.ops import compiled, reference
+from pkkd_tf.ops import compiled, fusible, reference
 
 PATHS = ("auto", "compiled", "reference")
 VARIABLE = "PKKD_TF_OPS"
@@ -77,26 +78,39 @@ def path_for(dtype: tf.DType) -> Any:
     """
     path = get_path()
     if path == "reference":
-        return reference
+        return _stock()
     obstacle = _obstacle(dtype)
     if path == "compiled" and (obstacle or not compiled.is_available()):
         raise RuntimeError(
             "The compiled adder operations must be available where they are asked for. "
             f"Received: path='compiled', {obstacle or compiled.why_unavailable()}"
         )
-    if obstacle and dtype in compiled.DTYPES:
+    if obstacle and dtype in compiled.DTYPES and not (under_xla() and _why_not_without_xla()):
         _warn_once(obstacle)
-    return reference if obstacle or compiled.load() is None else compiled
+    return _stock() if obstacle or compiled.load() is None else compiled
+
+
+def _stock() -> Any:
+    return fusible if under_xla() else reference
+
+
+def under_xla() -> bool:
+    """Whether what is traced here is inside of a function that XLA compiles."""
+    return control_flow_util.GraphOrParentsInXlaContext(tf.compat.v1.get_default_graph())
 
 
 @functools.cache
 def _warn_once(obstacle: str) -> None:
-    warnings.warn(
-        f"pkkd_tf computes adder responses in stock TensorFlow operations here, which is slow: "
-        f"{obstacle}. Under XLA compile the model with `jit_compile=False`; for GPUs build with "
-        "`python -m custom_ops.build` where there is an nvcc of a CUDA that the driver serves.",
-        stacklevel=2,
+    where = "stock TensorFlow operations here, which is slow"
+    advice = (
+        "Build with `python -m custom_ops.build` where there is an nvcc of a CUDA that the "
+        f"driver serves, or {compiled.FUSED}."
     )
+    if under_xla():
+        where = "stock TensorFlow operations here, fused by XLA"
+        advice = "For the compiled operations compile the model with `jit_compile=False`."
+    message = f"pkkd_tf computes adder responses in {where}: {obstacle}. {advice}"
+    warnings.warn(message, stacklevel=2)
 
 
 def why_reference(dtype: tf.DType) -> str:
@@ -115,11 +129,16 @@ def _obstacle(dtype: tf.DType) -> str:
     """Why compiled code cannot serve here even where it is installed; empty if it can."""
     if dtype not in compiled.DTYPES:
         return f"dtype={dtype.name}"
-    if control_flow_util.GraphOrParentsInXlaContext(tf.compat.v1.get_default_graph()):
-        return "inside of a function that XLA compiles"
-    if tf.config.list_logical_devices("GPU"):
-        return compiled.gpu_obstacle()
-    return ""
+    return "inside of a function that XLA compiles" if under_xla() else _device_obstacle()
+
+
+def _device_obstacle() -> str:
+    return compiled.gpu_obstacle() if tf.config.list_logical_devices("GPU") else ""
+
+
+def _why_not_without_xla() -> str:
+    """Why compiled code could not serve here without XLA either; empty if it could."""
+    return compiled.why_unavailable() or _device_obstacle()
 
 
 def _checked(path: str, name: str) -> str:

@@ -81,6 +81,7 @@ def test_stock_operations_serve_instead_after_one_warning(library, tmp_path):
         for _ in range(3):
             y = adder_conv2d(x, f)
     assert len(caught) == 1
+    assert str(caught[0].message).endswith("XLA fuses the stock operations, many times faster.")
     np.testing.assert_allclose(y, numpy_adder.forward(x.numpy(), f.numpy()), rtol=1e-5)
 
 
@@ -98,8 +99,17 @@ def test_one_warning_where_xla_leaves_compiled_operations_out(operations):
         for _ in range(2):
             y = tf.function(lambda x, f: adder_conv2d(x, f), jit_compile=True)(x, f)
     assert len(caught) == 1
-    assert "slow: inside of a function that XLA compiles. Under XLA" in str(caught[0].message)
+    assert "fused by XLA: inside of a function that XLA compiles. For" in str(caught[0].message)
     np.testing.assert_allclose(y, adder_conv2d(x, f), rtol=1e-5)
+
+
+def test_no_warning_under_xla_where_there_is_nothing_better(library):
+    x, f = tf.random.normal([2, 7, 7, 3]), tf.random.normal([3, 3, 3, 4])
+    paths._warn_once.cache_clear()
+    with warnings.catch_warnings(), use_path("auto"):
+        warnings.simplefilter("error")
+        y = tf.function(lambda x, f: adder_conv2d(x, f), jit_compile=True)(x, f)
+    np.testing.assert_allclose(y, numpy_adder.forward(x.numpy(), f.numpy()), rtol=1e-5)
 
 
 def test_no_warning_where_stock_operations_are_meant(operations):

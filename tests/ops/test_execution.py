@@ -40,6 +40,58 @@ def test_xla_equals_eager(tensors):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("mode", ["clipped", "sign"])
+@pytest.mark.parametrize(
+    "kernel, window, inputs, outputs",
+    [
+        ((3, 3), ((1, 1), "SAME", (1, 1), 1), 16, 16),  # a whole chunk of terms
+        ((3, 2), ((2, 2), "SAME", (1, 1), 1), 35, 33),  # two and a rest
+        ((1, 1), ((2, 3), "VALID", (1, 1), 1), 5, 17),  # pixels that nothing sees
+        ((2, 3), ((3, 1), ((1, 0), (2, 1)), (2, 1), 2), 6, 4),
+        ((3, 3), ((2, 2), "SAME", (1, 1), 8), 8, 16),
+    ],
+    ids=str,
+)
+def test_windows_under_xla(kernel, window, inputs, outputs, mode):
+    x = tf.random.normal([2, 7, 8, inputs])
+    f = tf.random.normal([*kernel, inputs // window[-1], outputs])
+    dy = tf.random.normal(adder_conv2d(x, f, *window).shape)
+    window = dict(zip(("strides", "padding", "dilations", "groups"), window), input_gradient=mode)
+    run = tf.function(lambda *t: response_and_gradients(*t, window), jit_compile=True)
+    assert_close(run(x, f, dy), response_and_gradients(x, f, dy, window))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("dtype", ["float64", "bfloat16", "float16"])
+def test_types_under_xla(tensors, dtype):
+    tensors = [tf.cast(t, dtype) for t in tensors]
+    results = tf.function(response_and_gradients, jit_compile=True)(*tensors)
+    assert all(r.dtype == dtype for r in results)
+    unit = {"float64": 1e-12, "bfloat16": 2.0**-8, "float16": 2.0**-11}[dtype]
+    for actual, expected in zip(results, response_and_gradients(*tensors), strict=True):
+        a, e = (tf.cast(t, tf.float64) for t in (actual, expected))
+        np.testing.assert_allclose(a, e, rtol=2 * unit, atol=20 * unit)
+
+
+@pytest.mark.parametrize("mode", ["clipped", "sign"])
+def test_nan_under_xla(tensors, mode):
+    x, f, dy = (t.numpy() for t in tensors)
+    x[1, 4, 4, 0] = f[0, 0, 1, 2] = np.nan
+    window = {**WINDOW, "input_gradient": mode}
+    run = tf.function(lambda *t: response_and_gradients(*t, window), jit_compile=True)
+    pairs = zip(run(x, f, dy), response_and_gradients(*map(tf.constant, (x, f, dy)), window))
+    for actual, expected in list(pairs)[:2]:  # dF is the convolution's own
+        np.testing.assert_array_equal(np.isnan(actual), np.isnan(expected))
+
+
+def test_no_compiled_operation_is_left_under_xla(tensors):
+    run = tf.function(response_and_gradients, jit_compile=True)
+    graph = run.get_concrete_function(*tensors).graph
+    loops = [op for op in graph.get_operations() if op.type in ("While", "StatelessWhile")]
+    assert len(loops) >= 2 and "PkkdAdder" not in str(graph.as_graph_def())
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("padding", ["SAME", "VALID", ((1, 1), (2, 0))], ids=str)
 @pytest.mark.parametrize("shape", [(None, 9, 8, 3), (4, None, None, 3), (None, None, None, 3)])
 def test_unknown_dimensions(path, tensors, shape, padding):
@@ -53,6 +105,17 @@ def test_unknown_dimensions(path, tensors, shape, padding):
     dy = tf.random.normal(expected.shape)
     assert_close(graph(x, f, dy), response_and_gradients(x, f, dy, window))
     assert graph.get_concrete_function().structured_outputs[0].shape[3] == 5
+
+
+@pytest.mark.parametrize("shape", [(None, 9, 8, 3), (None, None, None, 3)])
+def test_unknown_dimensions_under_xla(tensors, shape):
+    x, f, dy = tensors
+    graph = tf.function(
+        response_and_gradients,
+        input_signature=[tf.TensorSpec(s) for s in (shape, f.shape, (None, None, None, 5))],
+        jit_compile=True,
+    )
+    assert_close(graph(x, f, dy), response_and_gradients(x, f, dy))
 
 
 def test_unknown_batch_that_is_empty(path, tensors):

@@ -3,6 +3,7 @@
 import functools
 import math
 
+import forms
 import numpy as np
 import numpy_adder
 import pytest
@@ -12,7 +13,7 @@ from pkkd_tf.ops import adder_conv2d, reference
 
 SYMMETRIC, ASYMMETRIC = ((1, 1), (1, 1)), ((2, 0), (1, 3))
 # The compiled op has no float64; float32 rounds a sum of 50 terms to about 50 * 2^-24.
-TYPE = {"reference": np.float64, "compiled": np.float32}
+TYPE = {"reference": np.float64, "fusible": np.float64, "compiled": np.float32}
 TOLERANCE = {np.float64: 1e-12, np.float32: 1e-5}
 # Kernel, strides, padding, dilations, groups where height and width differ.
 ANISOTROPIC = [
@@ -22,6 +23,13 @@ ANISOTROPIC = [
     ((5, 2), (1, 2), ((0, 2), (3, 0)), (2, 2), 4),
     ((4, 3), (2, 3), "VALID", (1, 2), 2),
 ]
+
+
+@pytest.fixture(params=forms.FORMS)
+def path(request):
+    """Each path, and both forms of the stock one."""
+    with forms.use_form(request.param):
+        yield request.param
 
 
 @functools.cache

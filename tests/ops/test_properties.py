@@ -7,6 +7,7 @@
 import os
 from typing import NamedTuple
 
+import forms
 import keras
 import numpy as np
 import numpy_adder
@@ -155,10 +156,10 @@ def test_every_path_keeps_the_formulas(case):
         y = numpy_adder.forward(x, f, *case.window)
         dx, df = numpy_adder.gradients(x, f, dy, *case.window, case.mode)
         y_bound, dx_bound, df_bound = bounds(case, x, f, dy)
-    for path in PATHS:
+    for path in forms.FORMS:
         if path == "compiled" and case.dtype == "float64":
             continue  # has none; the error is tested in test_execution.py
-        with paths.use_path(path):
+        with forms.use_form(path):
             actual = response_and_gradients(case, (x, f, dy))
         check(f"{path}: y", case.dtype, actual[0], y, y_bound, 0.0)
         check(f"{path}: dX", case.dtype, actual[1], dx, 0.0, dx_bound)
