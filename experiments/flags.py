@@ -136,7 +136,9 @@ def _define_training() -> None:
     flags.DEFINE_integer(
         "steps_per_execution", 1, "Steps a call of TensorFlow; a divisor of an epoch's.", 1
     )
-    flags.DEFINE_bool("jit_compile", False, "XLA for the whole step, by stock operations.")
+    flags.DEFINE_bool(
+        "jit_compile", False, "XLA for the whole step, by stock operations that it fuses."
+    )
     flags.DEFINE_bool("autoclustering", False, "XLA for all but the adder operations; on GPUs.")
 
 
