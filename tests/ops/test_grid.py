@@ -25,7 +25,10 @@ ANISOTROPIC = [
 ]
 
 
-@pytest.fixture(params=forms.FORMS)
+FORMS = [pytest.param(f, marks=pytest.mark.slow if f == "fusible" else ()) for f in forms.FORMS]
+
+
+@pytest.fixture(params=FORMS)
 def path(request):
     """Each path, and both forms of the stock one."""
     with forms.use_form(request.param):
@@ -79,6 +82,13 @@ def test_square_windows(path, kernel, stride, padding, dilation, groups):
 @pytest.mark.parametrize("kernel, strides, padding, dilations, groups", ANISOTROPIC)
 def test_unequal_height_and_width(path, kernel, strides, padding, dilations, groups):
     check(path, (3, 8, 11, 4), kernel, 4, strides, padding, dilations, groups)
+
+
+@pytest.mark.parametrize("kernel, strides, padding, dilations, groups", ANISOTROPIC[:3])
+def test_the_form_for_xla(kernel, strides, padding, dilations, groups):
+    """Quickly: a few of the slow tests."""
+    with forms.use_form("fusible"):
+        check("fusible", (2, 8, 11, 4), kernel, 4, strides, padding, dilations, groups)
 
 
 @pytest.mark.parametrize("channels, outputs", [(1, 1), (1, 17), (17, 1), (33, 5)])
