@@ -112,7 +112,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--model", choices=sorted(pkkd_tf.models.MODELS), default="resnet20")
     parser.add_argument("--batch", type=int, default=128, help="images a step")
-    parser.add_argument("--skip_reference", action="store_true", help="no stock operations")
+    skipped = "no stock operations outside of XLA"
+    parser.add_argument("--skip_reference", action="store_true", help=skipped)
     parser.add_argument("--output", type=pathlib.Path, default=pathlib.Path("training_step"))
     arguments = parser.parse_args()
     network, batch = arguments.model, arguments.batch

@@ -20,9 +20,7 @@ from pkkd_tf.ops.geometry import Geometry, make_geometry
 LIBRARY = pathlib.Path(__file__).parents[2] / "custom_ops" / "tensorflow" / "_pkkd_ops.so"
 DTYPES = (tf.float32, tf.bfloat16, tf.float16)
 # What to do where they do not serve.
-FUSED = (
-    "compile the model with `jit_compile=True`: XLA fuses the stock operations, many times faster"
-)
+FUSED = "compile the model with `jit_compile=True`, so that XLA fuses the stock operations"
 
 
 def forward(
@@ -111,9 +109,10 @@ def load() -> Any | None:
     """
     module, reason = _load()
     if module is None:
+        rule, received, values = reason.partition(" Received:")
         warnings.warn(
             f"pkkd_tf computes adder responses in stock TensorFlow operations, which is slow. "
-            f"{reason}. Or {FUSED}.",
+            f"{rule} Or {FUSED}.{received}{values}",
             stacklevel=2,
         )
     return module

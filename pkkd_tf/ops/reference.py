@@ -1,4 +1,4 @@
-"""The adder response in stock TensorFlow operations: every device, XLA, SavedModel, TFLite-free.
+"""The adder response in stock TensorFlow operations: every device, SavedModel, TFLite-free.
 
 The broadcast `|X - F|` of a whole layer does not fit in memory (2.4 GB for one ResNet-20 layer at
 batch 256), so both passes run over tiles: some images at a time, one filter tap at a time, and of

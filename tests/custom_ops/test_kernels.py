@@ -164,6 +164,16 @@ def test_a_filter_close_to_its_window_costs_no_digits(kernels, instruction_set):
     np.testing.assert_allclose(actual, y, rtol=rtol)
 
 
+@pytest.mark.parametrize("inputs", [7, 8])
+def test_long_sums_are_added_in_pieces(kernels, instruction_set, inputs):
+    """One response of 27,783 equal terms and more, under taps that no run joins."""
+    x = np.full((1, 125, 125, inputs), 0.1, np.float32)
+    f = np.full((63, 63, inputs, 1), -0.1, np.float32)
+    expected = -63 * 63 * inputs * 2 * np.float64(np.float32(0.1))
+    y = kernels.forward(x, f, (1, 1), "VALID", (2, 2), 1)
+    np.testing.assert_allclose(y, expected, rtol=5e-6)
+
+
 def test_sums_of_operands_may_overflow(kernels, instruction_set):
     x, f, _ = normal_case(6, 1, 5, 16, 24)
     x, f = (np.float32(1e37) * (1 + np.float32(0.01) * a) for a in (x, f))

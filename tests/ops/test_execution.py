@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from pkkd_tf.ops import adder_conv2d
+from pkkd_tf.ops import adder_conv2d, use_path
 
 WINDOW = {"strides": 2, "padding": ((1, 1), (1, 1))}
 
@@ -173,6 +173,22 @@ for _ in range(300):
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+def test_second_derivatives_under_xla():
+    """Through loops over taps and chunks of 33 terms, of which two are whole."""
+    x, f = tf.random.normal([2, 4, 3, 5]), tf.random.normal([3, 3, 5, 33])
+
+    def second(x):
+        with tf.GradientTape() as outer:
+            outer.watch(x)
+            dy = tf.ones([2, 4, 3, 33])
+            _, dx, _ = response_and_gradients(x, f, dy, {"padding": "SAME"})
+        return outer.gradient(dx, x)
+
+    with use_path("reference"):
+        expected = second(x)
+    np.testing.assert_allclose(tf.function(second, jit_compile=True)(x), expected, rtol=1e-5)
 
 
 def test_second_derivatives_are_given_or_refused(path):

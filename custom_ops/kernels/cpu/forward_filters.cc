@@ -7,7 +7,8 @@
 namespace pkkd {
 namespace {
 
-// Pairs and maxima round sums of operands, beside which a short sum of distances may be small.
+// Beside the sums of operands that pairs round, a short sum of distances may be small; for maxima it
+// is too little work to pay for the check of each result.
 bool IsShort(const AdderShape& shape) {
   constexpr int64_t kMinTerms = 16;
   return shape.taps() * shape.group_channels() < kMinTerms;

@@ -29,8 +29,6 @@ void FinishRuns(std::vector<Run>* runs);
 // A 1x1 window that moves by single pixels over unpadded images sees one long column of pixels.
 AdderShape Flattened(const AdderShape& shape);
 
-constexpr int64_t kMaxTilePixels = 16;
-
 // Where the pixels of a strip lie, as offsets from its first one. The last tile of pixels may be
 // ragged: Finish fills it with the last pixel again.
 class PixelOffsets {

@@ -66,37 +66,54 @@ void ForwardByMaxima(const PanelJob& job) {
 
 constexpr int kSummedPixels = 4;
 
-// Lanes of `length` terms at each of `a`; what does not fill a vector goes to `rest`.
-inline void AddRun(const float* const* a, int64_t length, Tile<kSummedPixels, 1>* sum,
-                   float* rest) {
-  int64_t k = 0;
-  for (; k + kLanes <= length; k += kLanes) {
-    UNROLL for (int p = 0; p < kSummedPixels; ++p) sum->at[p] = Add(sum->at[p], Load(a[p] + k));
+// Sums of the terms of some pixels: lanes, and what does not fill a vector.
+struct PixelSums {
+  Tile<kSummedPixels, 1> lanes;
+  float rest[kSummedPixels];
+
+  void Clear() {
+    lanes.Clear();
+    for (float& value : rest) value = 0;
   }
-  for (; k < length; ++k) {
-    for (int p = 0; p < kSummedPixels; ++p) rest[p] += a[p][k];
+  void AddRun(const float* const* a, int64_t length) {
+    int64_t k = 0;
+    for (; k + kLanes <= length; k += kLanes) {
+      UNROLL for (int p = 0; p < kSummedPixels; ++p) {
+        lanes.at[p] = Add(lanes.at[p], Load(a[p] + k));
+      }
+    }
+    for (; k < length; ++k) {
+      for (int p = 0; p < kSummedPixels; ++p) rest[p] += a[p][k];
+    }
   }
-}
+  void Move(PixelSums* from) {  // and leaves zeros there
+    lanes.Move(&from->lanes);
+    for (int p = 0; p < kSummedPixels; ++p) rest[p] += from->rest[p];
+    from->Clear();
+  }
+};
 
 // Whole tiles of pixels, too.
 void SumPixels(const PanelJob& job, float* sums) {
   for (int64_t pixel = 0; pixel < job.pixels; pixel += kSummedPixels) {
-    Tile<kSummedPixels, 1> sum, total;
+    PixelSums sum, total;
     sum.Clear();
     total.Clear();
-    float rest[kSummedPixels] = {};
     for (const Run* run = job.runs; run != job.runs + job.run_count; ++run) {
       const float* a[kSummedPixels];
       for (int p = 0; p < kSummedPixels; ++p) a[p] = job.a + job.a_offset[pixel + p] + run->a;
-      AddRun(a, run->length, &sum, rest);
+      sum.AddRun(a, run->length);
       if (run->flush) total.Move(&sum);
     }
-    for (int p = 0; p < kSummedPixels; ++p) sums[pixel + p] = SumOfLanes(total.at[p]) + rest[p];
+    for (int p = 0; p < kSummedPixels; ++p) {
+      sums[pixel + p] = SumOfLanes(total.lanes.at[p]) + total.rest[p];
+    }
   }
 }
 
 template <int F1, int F2>
 constexpr MaximaTiles MakeMaximaTiles() {
+  static_assert(F1 <= kMaxTilePixels && F2 <= kMaxTilePixels && kSummedPixels <= kMaxTilePixels);
   return {{F1, F2}, {ForwardByMaxima<F1, 1>, ForwardByMaxima<F2, 2>}, SumPixels};
 }
 

@@ -49,8 +49,9 @@ inline Vector AddMaximum(Vector sum, Vector x, Vector f, const Constants& k) {
 
 using Mask = Vector;
 inline Mask IsFiniteAndAtMost(Vector a, Vector bound) {
-  const Vector lowest = _mm256_set1_ps(-std::numeric_limits<float>::max());
-  return _mm256_and_ps(_mm256_cmp_ps(lowest, a, _CMP_LE_OQ), _mm256_cmp_ps(a, bound, _CMP_LE_OQ));
+  constexpr float kLowest = -std::numeric_limits<float>::max();
+  return _mm256_and_ps(_mm256_cmp_ps(_mm256_set1_ps(kLowest), a, _CMP_LE_OQ),
+                       _mm256_cmp_ps(a, bound, _CMP_LE_OQ));
 }
 inline Mask Both(Mask a, Mask b) { return _mm256_and_ps(a, b); }
 inline bool IsAllTrue(Mask mask) { return _mm256_movemask_ps(mask) == 0xff; }

@@ -11,6 +11,9 @@
 
 namespace pkkd {
 
+// Of any kind of tile. Tables of pixels go on for as many, so that the last tile may be ragged.
+constexpr int64_t kMaxTilePixels = 16;
+
 // `length` consecutive terms of a sum: element `a + k` of the image side (relative to a pixel's
 // offset) meets row `b + k` of the filter panel. `flush`: add the partial sum to the total after.
 struct Run {

@@ -205,6 +205,7 @@ void FromFloatType(DataType type, const float* in, int64_t count, void* out) {
 // Panels of one vector: pixels of a forward and of a gradient tile.
 template <int F1, int G1>
 constexpr Tiles MakeTiles(const char* name, decltype(Tiles::pair) pair, const Tiles* unpaired) {
+  static_assert(F1 <= kMaxTilePixels && G1 <= kMaxTilePixels);
   return {name,
           kLanes,
           1,
@@ -225,6 +226,8 @@ constexpr Tiles MakeTiles(const char* name, decltype(Tiles::pair) pair, const Ti
 // Panels of one or two vectors: pixels of a tile with one and with two.
 template <int F1, int F2, int G1, int G2>
 constexpr Tiles MakeTiles(const char* name, const MaximaTiles& maxima = {}) {
+  static_assert(F1 <= kMaxTilePixels && F2 <= kMaxTilePixels);
+  static_assert(G1 <= kMaxTilePixels && G2 <= kMaxTilePixels);
   return {name,
           kLanes,
           2,

@@ -2,7 +2,7 @@
 
 `pkkd_tf.ops.reference` broadcasts all terms of a tap and sums them: few operations, each over much
 memory, and XLA keeps it so. Here terms are added one after the other, which XLA compiles to loops
-that hold the sum in a register. Outside of XLA the same numbers come out, slowly.
+that hold the sum in a register. Outside of XLA it works too, slowly.
 """
 
 from pkkd_tf.ops.fusible.gradient import input_gradient

@@ -93,6 +93,4 @@ class _Phases:
         return (seen[0][:, None] & seen[1])[..., None, None]
 
     def _slope(self, z: tf.Tensor) -> tf.Tensor:
-        if self.mode == "sign":
-            return tf.sign(z)
-        return tf.minimum(tf.maximum(z, -1.0), 1.0)  # XLA's clipping makes a number of NaN
+        return tf.sign(z) if self.mode == "sign" else tf.clip_by_value(z, -1.0, 1.0)

@@ -19,9 +19,10 @@ def forward(
     def add(total: tf.Tensor, tap: Any, first: Any, count: int) -> tf.Tensor:
         pixels = _pixels(layer, tap, first, count)
         f = tf.slice(layer.filters, [tap, first, 0, 0], [1, count, layer.groups, layer.outputs])[0]
+        terms = tf.zeros_like(total)  # one chain of all would round many times more
         for k in range(count):
-            total += tf.abs(pixels[..., k : k + 1] - f[k])
-        return total
+            terms += tf.abs(pixels[..., k : k + 1] - f[k])
+        return total + terms
 
     shape = [layer.batch, *layer.output, layer.groups, layer.outputs]
     total = chain(add, tf.zeros(shape, layer.images.dtype), layer.taps, layer.inputs)
