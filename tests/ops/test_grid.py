@@ -25,16 +25,6 @@ ANISOTROPIC = [
 ]
 
 
-FORMS = [pytest.param(f, marks=pytest.mark.slow if f == "fusible" else ()) for f in forms.FORMS]
-
-
-@pytest.fixture(params=FORMS)
-def path(request):
-    """Each path, and both forms of the stock one."""
-    with forms.use_form(request.param):
-        yield request.param
-
-
 @functools.cache
 def formula(shape, kernel, outputs, *window):
     """Inputs exact in float32; the plain loops' response, and dX and dF of the modes."""
@@ -84,9 +74,19 @@ def test_unequal_height_and_width(path, kernel, strides, padding, dilations, gro
     check(path, (3, 8, 11, 4), kernel, 4, strides, padding, dilations, groups)
 
 
-@pytest.mark.parametrize("kernel, strides, padding, dilations, groups", ANISOTROPIC[:3])
-def test_the_form_for_xla(kernel, strides, padding, dilations, groups):
-    """Quickly: a few of the slow tests."""
+@pytest.mark.slow
+@pytest.mark.parametrize("groups", [1, 4])
+@pytest.mark.parametrize("dilation", [1, 2])
+@pytest.mark.parametrize("padding", ["SAME", "VALID", SYMMETRIC, ASYMMETRIC], ids=str)
+@pytest.mark.parametrize("stride", [1, 2, 3])
+def test_square_windows_in_the_form_for_xla(stride, padding, dilation, groups):
+    window = (stride, stride), padding, (dilation, dilation), groups
+    with forms.use_form("fusible"):
+        check("fusible", (2, 9, 10, 4), (3, 3), 4, *window)
+
+
+@pytest.mark.parametrize("kernel, strides, padding, dilations, groups", ANISOTROPIC)
+def test_unequal_height_and_width_in_the_form_for_xla(kernel, strides, padding, dilations, groups):
     with forms.use_form("fusible"):
         check("fusible", (2, 8, 11, 4), kernel, 4, strides, padding, dilations, groups)
 
@@ -94,6 +94,8 @@ def test_the_form_for_xla(kernel, strides, padding, dilations, groups):
 @pytest.mark.parametrize("channels, outputs", [(1, 1), (1, 17), (17, 1), (33, 5)])
 def test_channel_counts_that_divide_nothing(path, channels, outputs):
     check(path, (1, 5, 5, channels), (3, 3), outputs, (1, 1), "SAME", (1, 1), 1)
+    with forms.use_form("fusible"):
+        check("fusible", (1, 5, 5, channels), (1, 2), outputs, (1, 1), "SAME", (1, 1), 1)
 
 
 @pytest.mark.parametrize("batch", [1, 5])
