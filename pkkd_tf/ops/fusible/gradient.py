@@ -57,9 +57,8 @@ class _Phases:
 
         def add(total: tf.Tensor, step: Any, first: Any, count: int) -> tf.Tensor:
             tap, before, left = tf.unstack(table[step])
-            f = tf.slice(self.filters, [tap, first, 0, 0], [1, count, layer.groups, layer.inputs])[
-                0
-            ]
+            size = [1, count, layer.groups, layer.inputs]
+            f = tf.slice(self.filters, [tap, first, 0, 0], size)[0]
             dy = self._gradient(before, left, first, count)
             terms = tf.zeros_like(total)
             for k in range(count):
