@@ -28,6 +28,7 @@ def forward(
     plan = _Plan(x, filters, geometry)
 
     def tile(images: tf.Tensor) -> tf.Tensor:
+        images = plan.pad(images)
         total = tf.zeros([plan.tile, *plan.output, plan.groups, plan.group_outputs], plan.dtype)
         before = total
         for i, j in plan.taps():
@@ -40,7 +41,7 @@ def forward(
                 )
         return -tf.reshape(total, [plan.tile, *plan.output, plan.outputs])
 
-    y = plan.map_tiles(tile, [plan.padded], [*plan.output, plan.outputs])
+    y = plan.map_tiles(tile, [plan.images], [*plan.output, plan.outputs])
     return tf.cast(y, x.dtype)
 
 
@@ -54,6 +55,7 @@ def input_gradient(
     slope = tf.sign if mode == "sign" else lambda z: tf.clip_by_value(z, -1.0, 1.0)
 
     def tile(images: tf.Tensor, dy: tf.Tensor) -> tf.Tensor:
+        images = plan.pad(images)
         total = tf.zeros_like(images)
         dy = tf.reshape(dy, [plan.tile, *plan.output, plan.groups, plan.group_outputs])
         before = total
@@ -68,11 +70,10 @@ def input_gradient(
                     plan.group_inputs,
                 )
                 total += plan.spread(at_tap, i, j)
-        return total
+        return plan.crop(total)
 
-    dx = plan.map_tiles(tile, [plan.padded, gradient], [*plan.padded_size, plan.inputs])
-    (top, _), (left, _) = plan.pads
-    return tf.cast(tf.slice(dx, [0, top, left, 0], tf.shape(x)), x.dtype)
+    dx = plan.map_tiles(tile, [plan.images, gradient], [*plan.size, plan.inputs])
+    return tf.cast(dx, x.dtype)
 
 
 class _Plan:
@@ -84,9 +85,9 @@ class _Plan:
         self.kernel, self.outputs = filters.shape[:2], filters.shape[3]
         self.groups, self.group_inputs = geometry.groups, filters.shape[2]
         self.group_outputs = self.outputs // self.groups
-        self.batch, height, width, self.inputs = static_or_dynamic_shape(x)
-        self.pads = geometry.pads((height, width), self.kernel)
-        self.padded_size = [sum(pad) + size for pad, size in zip(self.pads, (height, width))]
+        self.batch, *self.size, self.inputs = static_or_dynamic_shape(x)
+        self.pads = geometry.pads(self.size, self.kernel)
+        self.padded_size = [sum(pad) + size for pad, size in zip(self.pads, self.size)]
         self.output = geometry.output_size(self.padded_size, self.kernel)
         self._choose_tile(self.inputs * self.group_outputs)
         self.filters = tf.transpose(
@@ -96,7 +97,7 @@ class _Plan:
             ),
             [0, 1, 3, 2, 4],
         )
-        self.padded = self.pad_batch(pad_image(tf.cast(x, self.dtype), self.pads))
+        self.images = self.pad_batch(tf.cast(x, self.dtype))
 
     def _choose_tile(self, terms_per_pixel: int) -> None:
         """Images a tile, and rows a broadcast where even one image would be too much."""
@@ -113,6 +114,15 @@ class _Plan:
         """Adds images until the tiles divide the batch."""
         missing = self.tiles * self.tile - self.batch
         return tf.pad(x, [[0, missing], [0, 0], [0, 0], [0, 0]]) if is_nonzero(missing) else x
+
+    def pad(self, images: tf.Tensor) -> tf.Tensor:
+        """A tile's images with their border; a whole batch's would be one more copy of it."""
+        return pad_image(images, self.pads)
+
+    def crop(self, images: tf.Tensor) -> tf.Tensor:
+        """The transpose of `pad`."""
+        (top, _), (left, _) = self.pads
+        return tf.slice(images, [0, top, left, 0], [self.tile, *self.size, self.inputs])
 
     def taps(self) -> list[tuple[int, int]]:
         return [(i, j) for i in range(self.kernel[0]) for j in range(self.kernel[1])]
