@@ -5,6 +5,7 @@ from typing import Any
 import tensorflow as tf
 
 from pkkd_tf.ops.geometry import Geometry, pad_image, static_or_dynamic_shape
+from pkkd_tf.ops.layer import accumulator
 
 
 @tf.autograph.experimental.do_not_convert
@@ -25,7 +26,7 @@ def filter_gradient(
     Returns:
         `dL/dF`, shape and type of `filters`.
     """
-    dtype = tf.float64 if x.dtype == tf.float64 else tf.float32
+    dtype = accumulator(x.dtype)
     x, f, dy = (tf.cast(t, dtype) for t in (x, filters, gradient))
     backprop = _stock if geometry.groups == 1 and geometry.dilations == (1, 1) else _by_taps
     df = backprop(x, f.shape, dy, geometry) - f * tf.reduce_sum(dy, axis=[0, 1, 2])

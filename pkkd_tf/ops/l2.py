@@ -9,6 +9,7 @@ from typing import Any
 import tensorflow as tf
 
 from pkkd_tf.ops.geometry import Geometry, pad_image, static_or_dynamic_shape
+from pkkd_tf.ops.layer import accumulator
 
 
 @tf.autograph.experimental.do_not_convert
@@ -62,7 +63,7 @@ class _Windows:
     """The windows of a batch of images: products with filters, sums, and their transposes."""
 
     def __init__(self, x: tf.Tensor, filters: tf.Tensor, geometry: Geometry):
-        dtype = tf.float64 if x.dtype == tf.float64 else tf.float32
+        dtype = accumulator(x.dtype)
         self.geometry, self.f = geometry, tf.cast(filters, dtype)
         kh, kw, self.inputs, self.outputs = filters.shape
         self.taps = [(i, j) for i in range(kh) for j in range(kw)]

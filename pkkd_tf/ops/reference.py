@@ -12,7 +12,8 @@ from typing import Any
 
 import tensorflow as tf
 
-from pkkd_tf.ops.geometry import Geometry, is_nonzero, pad_image, static_or_dynamic_shape
+from pkkd_tf.ops.geometry import Geometry, is_nonzero, pad_image
+from pkkd_tf.ops.layer import Layer
 
 TILE_ELEMENTS = 1 << 19
 
@@ -29,7 +30,7 @@ def forward(
 
     def tile(images: tf.Tensor) -> tf.Tensor:
         images = plan.pad(images)
-        total = tf.zeros([plan.tile, *plan.output, plan.groups, plan.group_outputs], plan.dtype)
+        total = tf.zeros([plan.tile, *plan.output, plan.groups, plan.outputs], plan.dtype)
         before = total
         for i, j in plan.taps():
             with tf.control_dependencies([before]):
@@ -37,11 +38,11 @@ def forward(
                 total += plan.map_rows(
                     lambda pixels, f=f: tf.reduce_sum(tf.abs(pixels[..., None] - f), axis=3),
                     [plan.window(images, i, j)],
-                    plan.group_outputs,
+                    plan.outputs,
                 )
-        return -tf.reshape(total, [plan.tile, *plan.output, plan.outputs])
+        return -tf.reshape(total, [plan.tile, *plan.output, plan.all_outputs])
 
-    y = plan.map_tiles(tile, [plan.images], [*plan.output, plan.outputs])
+    y = plan.map_tiles(tile, [plan.images], [*plan.output, plan.all_outputs])
     return tf.cast(y, x.dtype)
 
 
@@ -57,7 +58,7 @@ def input_gradient(
     def tile(images: tf.Tensor, dy: tf.Tensor) -> tf.Tensor:
         images = plan.pad(images)
         total = tf.zeros_like(images)
-        dy = tf.reshape(dy, [plan.tile, *plan.output, plan.groups, plan.group_outputs])
+        dy = tf.reshape(dy, [plan.tile, *plan.output, plan.groups, plan.outputs])
         before = total
         for i, j in plan.taps():
             with tf.control_dependencies([before]):
@@ -67,36 +68,25 @@ def input_gradient(
                         slope(f - pixels[..., None]) * g[..., None, :], axis=4
                     ),
                     [plan.window(images, i, j), dy],
-                    plan.group_inputs,
+                    plan.inputs,
                 )
                 total += plan.spread(at_tap, i, j)
         return plan.crop(total)
 
-    dx = plan.map_tiles(tile, [plan.images, gradient], [*plan.size, plan.inputs])
+    dx = plan.map_tiles(tile, [plan.images, gradient], [*plan.size, plan.all_inputs])
     return tf.cast(dx, x.dtype)
 
 
-class _Plan:
+class _Plan(Layer):
     """The tiling of one layer: how many images and rows at a time, and where a tap looks."""
 
     def __init__(self, x: tf.Tensor, filters: tf.Tensor, geometry: Geometry):
-        self.geometry = geometry
-        self.dtype = tf.float64 if x.dtype == tf.float64 else tf.float32
-        self.kernel, self.outputs = filters.shape[:2], filters.shape[3]
-        self.groups, self.group_inputs = geometry.groups, filters.shape[2]
-        self.group_outputs = self.outputs // self.groups
-        self.batch, *self.size, self.inputs = static_or_dynamic_shape(x)
-        self.pads = geometry.pads(self.size, self.kernel)
-        self.padded_size = [sum(pad) + size for pad, size in zip(self.pads, self.size)]
-        self.output = geometry.output_size(self.padded_size, self.kernel)
-        self._choose_tile(self.inputs * self.group_outputs)
-        self.filters = tf.transpose(
-            tf.reshape(
-                tf.cast(filters, self.dtype),
-                [*self.kernel, self.group_inputs, self.groups, self.group_outputs],
-            ),
-            [0, 1, 3, 2, 4],
-        )
+        super().__init__(x, filters, geometry)
+        self.all_inputs, self.all_outputs = x.shape[3], filters.shape[3]
+        self._choose_tile(self.all_inputs * self.outputs)
+        grouped = [*self.kernel, self.inputs, self.groups, self.outputs]
+        filters = tf.reshape(tf.cast(filters, self.dtype), grouped)
+        self.filters = tf.transpose(filters, [0, 1, 3, 2, 4])
         self.images = self.pad_batch(tf.cast(x, self.dtype))
 
     def _choose_tile(self, terms_per_pixel: int) -> None:
@@ -122,7 +112,7 @@ class _Plan:
     def crop(self, images: tf.Tensor) -> tf.Tensor:
         """The transpose of `pad`."""
         (top, _), (left, _) = self.pads
-        return tf.slice(images, [0, top, left, 0], [self.tile, *self.size, self.inputs])
+        return tf.slice(images, [0, top, left, 0], [self.tile, *self.size, self.all_inputs])
 
     def taps(self) -> list[tuple[int, int]]:
         return [(i, j) for i in range(self.kernel[0]) for j in range(self.kernel[1])]
@@ -131,22 +121,22 @@ class _Plan:
         begin = [i * self.geometry.dilations[0], j * self.geometry.dilations[1]]
         strides = self.geometry.strides
         end = [b + (n - 1) * s + 1 for b, n, s in zip(begin, self.output, strides)]
-        return [0, *begin, 0], [self.tile, *end, self.inputs], [1, *strides, 1]
+        return [0, *begin, 0], [self.tile, *end, self.all_inputs], [1, *strides, 1]
 
     def window(self, images: tf.Tensor, i: int, j: int) -> tf.Tensor:
         """The pixels under tap (i, j), as (tile, rows, columns, groups, inputs of a group)."""
         pixels = tf.strided_slice(images, *self._tap_slice(i, j))
-        return tf.reshape(pixels, [self.tile, *self.output, self.groups, self.group_inputs])
+        return tf.reshape(pixels, [self.tile, *self.output, self.groups, self.inputs])
 
     def spread(self, at_tap: tf.Tensor, i: int, j: int) -> tf.Tensor:
         """The transpose of `window`: values back at their pixels, zeros between them."""
         begin, end, strides = self._tap_slice(i, j)
         return tf.raw_ops.StridedSliceGrad(
-            shape=[self.tile, *self.padded_size, self.inputs],
+            shape=[self.tile, *self.padded, self.all_inputs],
             begin=begin,
             end=end,
             strides=strides,
-            dy=tf.reshape(at_tap, [self.tile, *self.output, self.inputs]),
+            dy=tf.reshape(at_tap, [self.tile, *self.output, self.all_inputs]),
         )
 
     def map_rows(

@@ -9,7 +9,7 @@ from typing import Any
 import tensorflow as tf
 
 from pkkd_tf.ops.fusible.chain import chain
-from pkkd_tf.ops.fusible.layer import Layer, make_layer
+from pkkd_tf.ops.fusible.layer import FusibleLayer
 from pkkd_tf.ops.geometry import Geometry
 
 
@@ -18,7 +18,7 @@ def input_gradient(
     x: tf.Tensor, filters: tf.Tensor, gradient: tf.Tensor, geometry: Geometry, mode: str
 ) -> tf.Tensor:
     """`dX = sum_t HT(F - X) dY`, as `reference.input_gradient`."""
-    phases = _Phases(make_layer(x, filters, geometry), gradient, mode)
+    phases = _Phases(FusibleLayer(x, filters, geometry), gradient, mode)
     (rows, columns), (height, width) = geometry.strides, phases.size
     lines = []
     for row in range(rows):
@@ -33,7 +33,7 @@ def input_gradient(
 class _Phases:
     """What the phases share: images of whole strides, and gradients with zeros around them."""
 
-    def __init__(self, layer: Layer, gradient: tf.Tensor, mode: str):
+    def __init__(self, layer: FusibleLayer, gradient: tf.Tensor, mode: str):
         self.layer, self.mode = layer, mode
         strides = layer.geometry.strides
         self.size = [(n + s - 1) // s for n, s in zip(layer.padded, strides)]  # of each phase
@@ -43,7 +43,7 @@ class _Phases:
         windows = zip(layer.kernel, layer.geometry.dilations, strides)
         self.reach = [(taps - 1) * dilation // stride for taps, dilation, stride in windows]
         around = [[r, n - o] for r, n, o in zip(self.reach, self.size, layer.output)]
-        gradient = tf.pad(tf.cast(gradient, layer.images.dtype), [[0, 0], *around, [0, 0]])
+        gradient = tf.pad(tf.cast(gradient, layer.dtype), [[0, 0], *around, [0, 0]])
         size = [r + n for r, n in zip(self.reach, self.size)]
         self.gradient = tf.reshape(gradient, [layer.batch, *size, layer.groups, layer.outputs])
         self.filters = tf.transpose(layer.filters, [0, 3, 2, 1])  # taps, outputs, groups, inputs

@@ -5,7 +5,7 @@ from typing import Any
 import tensorflow as tf
 
 from pkkd_tf.ops.fusible.chain import chain
-from pkkd_tf.ops.fusible.layer import Layer, make_layer
+from pkkd_tf.ops.fusible.layer import FusibleLayer
 from pkkd_tf.ops.geometry import Geometry
 
 
@@ -14,7 +14,7 @@ def forward(
     x: tf.Tensor, filters: tf.Tensor, geometry: Geometry, mode: str = "clipped"
 ) -> tf.Tensor:
     """`Y(m,n,t) = -sum_{i,j,k} |X(m+i, n+j, k) - F(i,j,k,t)|`, as `reference.forward`."""
-    layer = make_layer(x, filters, geometry)
+    layer = FusibleLayer(x, filters, geometry)
 
     def add(total: tf.Tensor, tap: Any, first: Any, count: int) -> tf.Tensor:
         pixels = _pixels(layer, tap, first, count)
@@ -25,11 +25,11 @@ def forward(
         return total + terms
 
     shape = [layer.batch, *layer.output, layer.groups, layer.outputs]
-    total = chain(add, tf.zeros(shape, layer.images.dtype), layer.taps, layer.inputs)
+    total = chain(add, tf.zeros(shape, layer.dtype), layer.taps, layer.inputs)
     return tf.cast(-tf.reshape(total, [*shape[:3], filters.shape[3]]), x.dtype)
 
 
-def _pixels(layer: Layer, tap: Any, first: Any, count: int) -> tf.Tensor:
+def _pixels(layer: FusibleLayer, tap: Any, first: Any, count: int) -> tf.Tensor:
     """`count` channels of the pixels under a tap, as (batch, *output, groups, count)."""
     strides, dilations = layer.geometry.strides, layer.geometry.dilations
     width = layer.kernel[1]
