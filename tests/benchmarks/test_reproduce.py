@@ -242,7 +242,7 @@ def test_a_run_that_fails_is_told_with_its_last_words(tmp_path):
     assert re.search(rf"Every run must end well. Received: {NAME} ended with 1: error: ", text)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_fixed_teacher_teaches_and_none_is_missed(tmp_path, images):
     """Both at once are allowed; the pupil waits for its teacher, and does not start without."""
     options = "--parallel=2", "--flag=--monitor_every=0", "--batch_size=80"

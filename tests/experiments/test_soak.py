@@ -26,7 +26,7 @@ def test_a_difference_in_one_bit_is_seen(tmp_path):
         soak.compare(save(tmp_path / "other", 1.0000001), whole)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_run_killed_three_times_ends_as_the_run_left_alone(tmp_path):
     command = [sys.executable, "-m", "experiments.soak", f"--output={tmp_path / 'soak'}"]
     command += ["--cycles=3", "--epochs=12"]
