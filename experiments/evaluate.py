@@ -13,7 +13,6 @@ from absl import flags as absl_flags
 
 import pkkd_tf
 from experiments import batches, errors, flags, networks
-from pkkd_tf import pretrained
 
 DATASETS = ("digits", "cifar10", "cifar100", "imagenet")
 
@@ -36,9 +35,7 @@ def run(options: dict[str, Any]) -> float:
     Raises:
         RunError, ValueError, OSError: with a message for the user.
     """
-    known = options["model"] in pretrained.ACCURACY
-    path = pretrained.pretrained_path(options["model"]) if known else options["model"]
-    network = networks.load(path, "--model")
+    network = networks.load(options["model"], "--model")
     where = {name: options[name] for name in ("data_dir", "image_size")}
     data = pkkd_tf.data.load(options["dataset"], augmentation="none", **where)
     found = accuracy(network, data, options["batch_size"])

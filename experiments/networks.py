@@ -5,6 +5,7 @@ import os
 import keras
 
 from experiments.errors import RunError
+from pkkd_tf import pretrained
 
 
 def load(path: str | os.PathLike, flag: str, error_type: type[RunError] = RunError) -> keras.Model:
@@ -15,13 +16,16 @@ def load(path: str | os.PathLike, flag: str, error_type: type[RunError] = RunErr
     compile them wherever there is a GPU.
 
     Args:
-        path: the file, as `student.keras` of a run.
+        path: the file, as `student.keras` of a run, or the name of a network that comes with the
+            package, as `resnet20_cifar10`.
         flag: what an error calls it.
         error_type: the class of that error.
 
     Raises:
         RunError: there is no such file, or Keras cannot read it.
     """
+    if path in pretrained.ACCURACY:
+        path = pretrained.pretrained_path(str(path))
     if not os.path.isfile(path) or not str(path).endswith(".keras"):
         raise error_type(f"{flag} must be an existing .keras file. Received: {flag[2:]}={path}")
     try:

@@ -3,6 +3,8 @@
 //
 // Option: flags, default 1 (TFLite's AllowDynamicTensors). With 0 TFLite prepares the custom
 // operator itself before the delegate is asked, and refuses the model.
+#include <unistd.h>
+
 #include <cerrno>
 #include <cstdio>
 #include <cstdlib>
@@ -106,6 +108,13 @@ std::string FindNodes(TfLiteContext* context, std::vector<int>* nodes) {
   return "";
 }
 
+// A process forked off has the pool, but not its threads: it must not wait for their end.
+std::shared_ptr<ThreadPool> MakeThreads(int count) {
+  return {new ThreadPool(count), [owner = getpid()](ThreadPool* pool) {
+            if (getpid() == owner) delete pool;
+          }};
+}
+
 // Alone, each operator has no tensors inside that the delegate would have to allocate.
 TfLiteStatus PrepareDelegate(TfLiteContext* context, TfLiteDelegate* delegate) {
   return Guarded(context, [&]() -> std::string {
@@ -113,7 +122,7 @@ TfLiteStatus PrepareDelegate(TfLiteContext* context, TfLiteDelegate* delegate) {
     const std::string error = FindNodes(context, &nodes);
     if (!error.empty() || nodes.empty()) return error;
     auto* adder = static_cast<AdderDelegate*>(delegate->data_);
-    adder->threads = std::make_shared<ThreadPool>(context->recommended_num_threads);
+    adder->threads = MakeThreads(context->recommended_num_threads);
     for (const int node : nodes) {
       int one[] = {1, node};
       if (context->ReplaceNodeSubsetsWithDelegateKernels(

@@ -73,13 +73,13 @@ def _calibration_images() -> np.ndarray:
 
 
 if __name__ == "__main__":
-    flags.DEFINE_string("model", None, "A network as .keras file.", required=True)
+    flags.DEFINE_string("model", None, "A .keras file, or resnet20_cifar10.", required=True)
     flags.DEFINE_string("output", None, "The file to write.", required=True)
     flags.DEFINE_enum("format", "portable", FORMATS, "Which operators the file holds.")
     flags.DEFINE_string("delegate", None, "Library for adder layers; None: the one built here.")
     flags.DEFINE_enum("dataset", None, sorted(PREPROCESSING), "Calibrate with its training images.")
     flags.DEFINE_string("calibration_data", None, "Its folder, or a .npy file of images.")
     flags.DEFINE_integer("calibration_images", 256, "How many of them, at most.", lower_bound=1)
-    flags.DEFINE_integer("bits", 8, "2 to 8: values that adder layers of int8 use.", 2, 8)
+    flags.DEFINE_integer("bits", None, "Of int8's adder layers; None: the network's, or 8.", 2, 8)
     flags.DEFINE_bool("overwrite", False, "Replace a .tflite file at --output.")
     program.run(main)

@@ -15,10 +15,8 @@ from export.saved_model import TOLERANCE, UNKNOWN_SIZE
 from export.tflite import int8
 from export.tflite.converter import FLOAT_FORMATS, FORMATS, convert
 from export.tflite.graph import Graph
-from export.tflite.int8.quantizer import BITS
 from export.tflite.interpreters import Network
-from export.tflite.stand_ins import has_adder_layers
-from pkkd_tf.quantization.layers import FakeQuantize
+from export.tflite.stand_ins import has_adder_layers, rounded_layers
 
 IDENTIFIER = b"TFL3"  # at byte 4 of every .tflite file
 
@@ -30,7 +28,7 @@ def export_tflite(
     delegate: str | os.PathLike | None = None,
     overwrite: bool = False,
     calibration_images: np.ndarray | None = None,
-    bits: int = 8,
+    bits: int | None = None,
 ) -> dict[str, Any]:
     """Converts a network, runs the result beside the network, and writes it if they agree.
 
@@ -44,7 +42,8 @@ def export_tflite(
             it. Not used for `"portable"`, and where the network has no adder layer.
         overwrite: replace a `.tflite` file at `output`.
         calibration_images: float32 array (N, H, W, C) as the network takes them; for `"int8"` only.
-        bits: 2 to 8, of the adder layers of `"int8"`; 8 for all else.
+        bits: 2 to 8, of the adder layers of `"int8"`; None: those of a network that was fine-tuned
+            in rounded numbers, else 8. All other layers have 8.
 
     Returns:
         dict with `difference` (the largest, relative to the largest output), `bytes`, `operators`
@@ -56,8 +55,9 @@ def export_tflite(
     Raises:
         ValueError: the format is unknown, or `bits`.
         ExportError: the model cannot be read or converted, `output` is taken, there is no
-            delegate or no calibration image, a float format is given what is for int8, or a number
-            of an int8 network is not finite. Outputs differ: of float formats by more than 1e-4
+            delegate or no calibration image, a float format is given what is for int8, a network
+            fine-tuned in rounded numbers has other `bits`, or a number of an int8 network is not
+            finite. Outputs differ: of float formats by more than 1e-4
             from the network's, of int8 at all from `pkkd_tf.quantization.integer`'s; nothing is
             written then.
 
@@ -71,6 +71,7 @@ def export_tflite(
         _check_arguments(format, calibration_images, bits)
     output = writing.check_free(output, overwrite, _is_tflite)
     model = program.load_network(model_path)
+    _check_input(model)
     needed = format != "portable" and has_adder_layers(model)
     library = _find_delegate(delegate) if needed else None
     if format == int8.FORMAT:
@@ -86,12 +87,21 @@ def export_tflite(
     return {**report, "bytes": len(data), "operators": operators}
 
 
-def _check_arguments(format: str, images: np.ndarray | None, bits: int) -> None:
-    if images is not None or bits != BITS[1]:
+def _check_arguments(format: str, images: np.ndarray | None, bits: int | None) -> None:
+    if images is not None or bits is not None:
         count = None if images is None else len(images)
         raise ExportError(
             "Calibration images and `bits` are for format='int8'; the others are float32. "
             f"Received: format={format!r}, calibration images={count}, bits={bits}"
+        )
+
+
+def _check_input(model: keras.Model) -> None:
+    dtype = model.inputs[0].dtype
+    if not keras.backend.is_float_dtype(dtype):
+        raise ExportError(
+            "The network must take real numbers: images as they are after preprocessing. "
+            f"Received: dtype={dtype} of its input"
         )
 
 
@@ -106,7 +116,7 @@ def _find_delegate(path: str | os.PathLike | None) -> Path:
 
 
 def _check_float(model: keras.Model, format: str) -> None:
-    if any(isinstance(layer, FakeQuantize) for layer in model.layers):
+    if rounded_layers(model):
         raise ExportError(
             "A network that was fine-tuned in rounded numbers is exported as --format=int8. "
             f"Received: format={format!r}, one of {FLOAT_FORMATS}"

@@ -83,7 +83,11 @@ class Network:
         """Gives the interpreter its input, in a shape that may differ from the last one.
 
         Real numbers for an int8 network are quantized as its input says.
+
+        Raises:
+            ExportError: the images are not of the size that the file is for.
         """
+        self._check_size(batch)
         if self._converts(batch):
             scale, zero = self.input["quantization"]
             batch = np.clip(np.rint(batch / scale) + zero, -128, 127).astype(np.int8)
@@ -105,6 +109,18 @@ class Network:
             return output
         scale, zero = self.output["quantization"]
         return ((output.astype(np.int32) - zero) * scale).astype(np.float32)
+
+    def _check_size(self, batch: np.ndarray) -> None:
+        """The interpreter itself would compute something else, not always with an error."""
+        known = self.input["shape_signature"]
+        wrong = len(known) != batch.ndim or any(
+            size not in (-1, given) for size, given in zip(known[1:], batch.shape[1:])
+        )
+        if wrong:
+            raise ExportError(
+                "Images must have the height, width and channels that the file was exported for. "
+                f"Received: images={batch.shape}, file={tuple(map(int, known))}, -1 being any"
+            )
 
     def _converts(self, batch: np.ndarray) -> bool:
         return self.input["dtype"] == np.int8 and batch.dtype != np.int8

@@ -9,13 +9,21 @@ from export.program import ExportError
 from export.tflite.responses import Response
 from pkkd_tf.layers import AdderConv2D, AdderDense, AdderDepthwiseConv2D, common
 from pkkd_tf.ops.geometry import make_geometry
+from pkkd_tf.quantization.layers import FakeQuantize
+from pkkd_tf.quantization.network import PLAIN
 
 ADDER_LAYERS = (AdderConv2D, AdderDepthwiseConv2D, AdderDense)
+ROUNDED_LAYERS = (FakeQuantize, *PLAIN)
 
 
 def has_adder_layers(model: keras.Model) -> bool:
     """Whether a network, or one inside it, holds an adder layer."""
     return any(isinstance(layer, ADDER_LAYERS) for layer in model._flatten_layers())
+
+
+def rounded_layers(model: keras.Model) -> list[keras.layers.Layer]:
+    """The layers of a network, or of one inside it, that compute in rounded numbers."""
+    return [layer for layer in model._flatten_layers() if isinstance(layer, ROUNDED_LAYERS)]
 
 
 def with_response(model: keras.Model, response: Response) -> keras.Model:
@@ -29,7 +37,8 @@ def with_response(model: keras.Model, response: Response) -> keras.Model:
         A `keras.Model` with the weights of `model`.
 
     Raises:
-        ExportError: the network is of another kind, which Keras cannot copy.
+        ExportError: the network is of another kind, which Keras cannot copy, or an adder layer
+            is inside a layer of another kind.
     """
 
     def copy(layer: keras.layers.Layer) -> keras.layers.Layer:
@@ -43,8 +52,22 @@ def with_response(model: keras.Model, response: Response) -> keras.Model:
             "The network must be functional or sequential, so that its layers can be exchanged. "
             f"Received: {type(model).__name__}, {str(error).splitlines()[0]}"
         ) from error
+    _check_exchanged(copied)
     copied.set_weights(model.get_weights())
     return copied
+
+
+def _check_exchanged(model: keras.Model) -> None:
+    left = [
+        layer.name
+        for layer in model._flatten_layers()
+        if isinstance(layer, ADDER_LAYERS) and not hasattr(layer, "responds_by")
+    ]
+    if left:
+        raise ExportError(
+            "Adder layers must be layers of a functional or sequential network, so that they can "
+            f"be exchanged, not parts of a layer of another kind. Received: adder layers={left}"
+        )
 
 
 def _stand_in(layer_class: type, response: Response) -> type:
@@ -55,7 +78,7 @@ def _stand_in(layer_class: type, response: Response) -> type:
         del training
         return common.finish(self, method(self, inputs, response))
 
-    return type(layer_class.__name__, (layer_class,), {"call": call})
+    return type(layer_class.__name__, (layer_class,), {"call": call, "responds_by": response})
 
 
 def _dense(layer: AdderDense, inputs: tf.Tensor, response: Response) -> tf.Tensor:

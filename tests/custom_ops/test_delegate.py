@@ -115,6 +115,36 @@ def test_the_batch_may_change_and_be_empty(kind, window):
         np.testing.assert_allclose(y, numpy_adder.forward(x, f, padding="SAME"), rtol=1e-5)
 
 
+FORKED = """
+import os, sys, time
+from tests import delegate_library
+made = delegate_library.interpreter(open(sys.argv[1], "rb").read(), sys.argv[2], num_threads=2)
+made.invoke()
+if not (child := os.fork()):
+    made.invoke()
+    del made
+    os._exit(0)
+for _ in range(1000):
+    time.sleep(0.02)
+    if os.waitpid(child, os.WNOHANG) == (child, 0):
+        sys.exit(0)
+os.kill(child, 9)
+sys.exit("the child waits for threads that it does not have")
+"""
+
+
+@pytest.mark.slow
+def test_a_forked_process_may_end_an_interpreter(tmp_path):
+    path = tmp_path / "m.tflite"
+    path.write_bytes(to_bytes(adder_model((8, 16, 16, 16), numbers(3, 3, 16, 16), OPTIONS)))
+    delegate_library.path()
+    command = [sys.executable, "-c", FORKED, path, KINDS[0]]
+    done = subprocess.run(
+        command, capture_output=True, text=True, cwd=pathlib.Path(__file__).parents[2]
+    )
+    assert done.returncode == 0, done.stderr
+
+
 def test_links_to_nothing_and_shows_two_functions():
     library = str(delegate_library.path())
     needed = subprocess.run(["readelf", "-d", library], capture_output=True, text=True, check=True)

@@ -15,6 +15,7 @@ from export.tflite import Network, convert, export_tflite, int8
 from export.tflite.graph import Graph, get_options
 from export.tflite.int8 import reference
 from export.tflite.int8.adder import fixed_point
+from export.tflite.int8.observation import Observation
 from export.tflite.int8.scales import Scale
 from pkkd_tf import models
 from pkkd_tf.layers import AdderConv2D, AdderDense, AdderDepthwiseConv2D
@@ -137,6 +138,26 @@ def test_layers(name):
     assert_equals_reference(data, images(model, 3))
 
 
+@pytest.mark.parametrize("end", ["layer", "activation"])
+def test_softmax(end):
+    """In 256ths, as TFLite's quantization specification demands."""
+    keras.utils.set_random_seed(1)
+    ends = {
+        "layer": [keras.layers.Dense(5), keras.layers.Softmax()],
+        "activation": [keras.layers.Dense(5, activation="softmax")],
+    }
+    norm = keras.layers.BatchNormalization(momentum=0.5)
+    mean = keras.layers.GlobalAveragePooling2D()
+    model = calibrated(sequential((6, 6, 3), AdderConv2D(8, 3), norm, mean, *ends[end]))
+    data, report = quantized(model)
+    network, batch = Network(data, delegate_library.path()), images(model, 64)
+    assert network.output["quantization"] == (1 / 256, -128) and report["agreement"] > 0.9
+    expected = int8.IntegerNetwork(data)(integers(data, batch)).astype(int)
+    actual = network(integers(data, batch)).astype(int)
+    assert np.abs(actual - expected).max() <= 1 and np.ptp(actual) > 20
+    assert np.abs(network(batch) - np.asarray(model(batch))).max() < 0.03
+
+
 @pytest.mark.slow
 def test_means_are_those_of_the_float_network(network):
     """The mean errors of rounding are taken away: what is left has no direction."""
@@ -201,6 +222,14 @@ def test_scales_hold_zero_and_their_ends():
         assert scale.quantized(np.zeros(1)) == scale.zero
         np.testing.assert_allclose(scale.range, (low, high), atol=scale.step)
         assert scale.high == -128 + 2**bits - 1
+
+
+def test_of_what_adder_layers_read_only_what_is_used_is_kept(network):
+    data, batch = convert(network, "custom_op"), images(network, 70)
+    tensors = [int(o.inputs[0]) for o in Graph(data).named("AdderConv2D")]
+    wanted = {t: lambda x, n=n: n for n, t in enumerate(dict.fromkeys(tensors), 1)}
+    observed = Observation(data, batch, delegate_library.path(), wanted)
+    assert {t: len(x) for t, x in observed.samples.items()} == {t: f(0) for t, f in wanted.items()}
 
 
 def test_calibration_images(tmp_path):

@@ -10,6 +10,7 @@ from keras import layers
 
 from export.program import ExportError
 from export.tflite import export_tflite, int8
+from pkkd_tf import quantization
 from pkkd_tf.layers import AdderConv2D
 from tests import delegate_library
 from tests.networks import calibrated, images, sequential
@@ -96,6 +97,40 @@ def test_bits_are_for_adder_layers(tmp_path):
             with pytest.raises(ExportError, match=f"are for format='int8'.*format='{format}'"):
                 export_tflite(tmp_path / "m.keras", tmp_path / "m.tflite", format, **given)
     assert not (tmp_path / "m.tflite").exists()
+
+
+def fine_tuned(tmp_path, bits):
+    """A network that computes in rounded numbers, its file, and images."""
+    model = adders()
+    batch = images(model, 8)
+    model = quantization.quantize_model(model, batch, bits=bits)
+    model.save(tmp_path / "m.keras")
+    return model, tmp_path / "m.keras", batch
+
+
+def test_bits_of_a_fine_tuned_network_are_its_own(tmp_path):
+    _, path, batch = fine_tuned(tmp_path, 4)
+    given = {"format": "int8", "calibration_images": batch, "delegate": delegate_library.path()}
+    with pytest.raises(ExportError, match="fine-tuned in. Received: bits=8, the network's=4"):
+        export_tflite(path, tmp_path / "m.tflite", bits=8, **given)
+    for bits in (None, 4):
+        export_tflite(path, tmp_path / "m.tflite", bits=bits, overwrite=True, **given)
+
+
+def test_rounding_is_not_lost(tmp_path):
+    """That of a network inside another one, and that of a layer by itself."""
+    model, _, batch = fine_tuned(tmp_path, 4)
+    by_itself = quantization.QuantizedAdderConv2D(4, 3, bits=2, name="by_itself")
+    for other, name in ((sequential((6, 6, 3), model), "adder"), (own(by_itself), "by_itself")):
+        with pytest.raises(ExportError, match=f"that quantize_model made, .* layers=.*'{name}'"):
+            int8.make(other, batch, delegate_library.path())
+        other.save(tmp_path / "n.keras")
+        with pytest.raises(ExportError, match="is exported as --format=int8. Received: format='p"):
+            export_tflite(tmp_path / "n.keras", tmp_path / "n.tflite")
+
+
+def own(layer):
+    return calibrated(sequential((6, 6, 3), layer, layers.GlobalAveragePooling2D()))
 
 
 @pytest.mark.slow

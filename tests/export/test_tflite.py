@@ -119,6 +119,17 @@ def test_unknown_height_and_width(format):
         assert_equal_outputs(model, data, shape)
 
 
+@pytest.mark.parametrize("format", FORMATS)
+def test_a_file_is_for_images_of_one_size(network, format):
+    """Of another size TFLite would give other numbers, or the rows of another batch."""
+    exported = Network(convert(network, format), delegate_library.path())
+    for shape in ((2, 16, 16, 1), (2, 8, 9, 1), (2, 8, 8, 3), (8, 8, 1)):
+        message = r"must have the height, width and channels .*file=\(-1, 8, 8, 1\)"
+        with pytest.raises(ExportError, match=message):
+            exported(np.zeros(shape, np.float32))
+    assert exported(np.zeros((2, 8, 8, 1), np.float32)).shape == (2, 10)
+
+
 def test_padding_that_depends_on_an_unknown_size_is_refused():
     model = sequential((None, None, 2), AdderConv2D(3, 3, strides=2, padding="same"))
     with pytest.raises(ExportError, match="images of known height and width. Received: image"):
@@ -170,6 +181,37 @@ class OwnModel(keras.Model):
 def test_networks_must_be_graphs_of_layers():
     with pytest.raises(ExportError, match="functional or sequential.* Received: OwnModel"):
         convert(OwnModel(), "portable")
+
+
+@keras.saving.register_keras_serializable("tests")
+class Block(keras.layers.Layer):
+    """A layer that holds an adder layer, as no copying can exchange it."""
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.adder = AdderConv2D(4, 3, name="inner")
+
+    def build(self, shape):
+        self.adder.build(shape)
+
+    def call(self, x):
+        return self.adder(x)
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_adder_layers_inside_of_other_layers_are_named(format):
+    model = sequential((6, 6, 3), Block(), keras.layers.Flatten())
+    with pytest.raises(ExportError, match=r"not parts of a layer .*: adder layers=\['inner'\]"):
+        convert(model, format)
+
+
+def test_networks_of_integers_are_refused(tmp_path):
+    images = keras.Input((6, 6, 3), dtype="uint8")
+    x = keras.layers.Rescaling(1 / 255)(images)
+    keras.Model(images, AdderConv2D(4, 3)(x)).save(tmp_path / "m.keras")
+    with pytest.raises(ExportError, match="must take real numbers.* Received: dtype=uint8"):
+        export_tflite(tmp_path / "m.keras", tmp_path / "m.tflite")
+    assert not (tmp_path / "m.tflite").exists()
 
 
 def test_format_must_be_known(network):

@@ -24,6 +24,7 @@ VERSIONS = {
     "TRANSPOSE": 2,
     "RESHAPE": 1,
     "STRIDED_SLICE": 2,
+    "SOFTMAX": 2,
 }
 # Axis of the outputs in the filters of operators that have some.
 OUTPUT_AXIS = {"CONV_2D": 0, "DEPTHWISE_CONV_2D": 3, "FULLY_CONNECTED": 0}

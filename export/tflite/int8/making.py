@@ -15,7 +15,7 @@ from export.tflite.int8.quantizer import BITS, Range, quantize
 from export.tflite.int8.scales import SAME_SCALE
 from export.tflite.interpreters import Network
 from export.tflite.responses import CUSTOM_OPERATOR
-from export.tflite.stand_ins import has_adder_layers
+from export.tflite.stand_ins import has_adder_layers, rounded_layers
 from pkkd_tf import quantization
 
 FORMAT = "int8"
@@ -23,7 +23,10 @@ CHECKED = 2  # images that are compared with the reference
 
 
 def make(
-    model: keras.Model, images: np.ndarray | None, delegate: str | os.PathLike | None, bits: int = 8
+    model: keras.Model,
+    images: np.ndarray | None,
+    delegate: str | os.PathLike | None,
+    bits: int | None = None,
 ) -> tuple[bytes, dict[str, Any]]:
     """Quantizes a network and compares the result with the integer reference and the network.
 
@@ -32,7 +35,7 @@ def make(
             adder layers then keep their ranges and bits.
         images: float32 array (N, H, W, C), calibration images.
         delegate: library that computes AdderConv2D; not used where there is no adder layer.
-        bits: of the adder layers, if the model does not say.
+        bits: of the adder layers; None: what the model says, else 8.
 
     Returns:
         Bytes of the `.tflite` file, and the report of `export.tflite.export_tflite` on it.
@@ -40,8 +43,9 @@ def make(
     Raises:
         ValueError: `bits` is out of its range.
         ExportError: there is no image, the network cannot be int8, a number of it is not finite,
-            `bits` is given where there is no adder layer, or the delegate's outputs are not those
-            of `pkkd_tf.quantization.integer`.
+            `bits` is given where there is no adder layer or the model says otherwise, layers of
+            rounded numbers are not those of `quantize_model`, or the delegate's outputs are not
+            those of `pkkd_tf.quantization.integer`.
     """
     if images is None or not len(images):
         raise ExportError(
@@ -49,7 +53,7 @@ def make(
         )
     _check_weights(model)
     if not has_adder_layers(model):
-        if bits != BITS[1]:
+        if bits not in (None, BITS[1]):
             raise ExportError(
                 "`bits` are those of adder layers, of which the network must have some. "
                 f"Received: bits={bits}, adder layers=0"
@@ -58,8 +62,12 @@ def make(
         return data, _report(model, data, None, images)
     ranges: list[Range] = []
     if quantization.tensor_ranges(model):
-        ranges, bits = _trained_ranges(model)
+        ranges, trained_bits = _trained_ranges(model)
+        _check_bits(bits, trained_bits)
+        bits = trained_bits
         trained, model = model, quantization.strip_quantization(model)
+    _check_stripped(model)
+    bits = BITS[1] if bits is None else bits
     data = quantize(convert(model, "custom_op"), images, delegate, bits, ranges)
     _check(data, delegate, images[:CHECKED])
     return data, _report(model if not ranges else trained, data, delegate, images)
@@ -88,6 +96,24 @@ def _trained_ranges(model: keras.Model) -> tuple[list[Range], int]:
         )
     kernels = {name: keras.ops.convert_to_numpy(model.get_layer(name).kernel) for name in found}
     return [(kernels[n], *found[n]["ranges"][0]) for n in found], bits.pop()
+
+
+def _check_bits(given: int | None, trained: int) -> None:
+    if given not in (None, trained):
+        raise ExportError(
+            "`bits` must be left out, or be those that the network was fine-tuned in. "
+            f"Received: bits={given}, the network's={trained}"
+        )
+
+
+def _check_stripped(model: keras.Model) -> None:
+    """What is left of rounding now would be lost without a word."""
+    left = [layer.name for layer in rounded_layers(model)]
+    if left:
+        raise ExportError(
+            "Layers of rounded numbers must be those of a network that quantize_model made, by "
+            f"itself and not inside another one. Received: layers={left}"
+        )
 
 
 def _check(data: bytes, delegate: Any, images: np.ndarray) -> None:

@@ -1,6 +1,7 @@
 """What the tensors inside a float network hold, seen on calibration images."""
 
 import os
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -51,7 +52,8 @@ class Observation:
         data: bytes of a float `.tflite` file.
         images: float32 array (N, H, W, C), as the network takes them.
         delegate: library of the delegate.
-        kept: tensors of which the first images' numbers are kept.
+        kept: tensors of which the first images' numbers are kept, and how many images, by the
+            numbers of some of them.
 
     Raises:
         ExportError: a number is not finite.
@@ -61,7 +63,13 @@ class Observation:
         samples: numbers of each kept tensor.
     """
 
-    def __init__(self, data: bytes, images: np.ndarray, delegate: Any, kept: set[int]):
+    def __init__(
+        self,
+        data: bytes,
+        images: np.ndarray,
+        delegate: Any,
+        kept: Mapping[int, Callable[[np.ndarray], int]],
+    ):
         probe = Probe(data, delegate)
         self.low, self.high = (dict.fromkeys(probe.tensors, 0.0) for _ in range(2))
         parts: dict[int, list[np.ndarray]] = {t: [] for t in kept}
@@ -74,7 +82,8 @@ class Observation:
                 self.low[tensor] = min(self.low[tensor], float(value.min()))
                 self.high[tensor] = max(self.high[tensor], float(value.max()))
                 if tensor in kept and sum(p.size for p in parts[tensor]) < KEPT_NUMBERS:
-                    parts[tensor].append(value)
+                    missing = kept[tensor](value) - sum(map(len, parts[tensor]))
+                    parts[tensor].append(value[: max(0, missing)].copy())
         self.samples = {t: np.concatenate(values) for t, values in parts.items()}
 
 

@@ -1,7 +1,7 @@
 """From the float form with one operator a layer to int8 end to end."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -9,7 +9,7 @@ from tensorflow.lite.python import schema_py_generated as schema
 
 from export.program import ExportError
 from export.tflite.graph import Graph
-from export.tflite.int8 import builtin, scales
+from export.tflite.int8 import adder, builtin, scales
 from export.tflite.int8.adder import quantize_adder
 from export.tflite.int8.observation import Observation
 from export.tflite.int8.scales import SAME_SCALE, Scale
@@ -52,8 +52,7 @@ def quantize(
         raise ValueError(f"`bits` must be from {BITS[0]} to {BITS[1]}. Received: bits={bits}")
     graph = Graph(data)
     _check_operators(graph)
-    adders = {int(operator.inputs[0]) for operator in graph.named(CUSTOM_OPERATOR)}
-    observed = Observation(data, images, delegate, adders)
+    observed = Observation(data, images, delegate, _read_by_adders(graph))
     chosen = scales.choose(graph, observed, bits, ranges)
     for operator in list(graph.operators):
         if graph.name(operator) == CUSTOM_OPERATOR:
@@ -69,6 +68,19 @@ def quantize(
             _bound(graph, tensor, scale)
     graph.drop_unread()
     return graph.to_bytes()
+
+
+def _read_by_adders(graph: Graph) -> dict[int, Callable[[np.ndarray], int]]:
+    """What adder layers read, and of how many images the one that takes most of them does."""
+    layers: dict[int, list[scales.AdderLayer]] = {}
+    for operator in graph.named(CUSTOM_OPERATOR):
+        layers.setdefault(int(operator.inputs[0]), []).append(scales.AdderLayer(graph, operator))
+    most = max(scales.OPERATIONS, adder.OPERATIONS)
+
+    def wanted(readers: list[scales.AdderLayer]) -> Callable[[np.ndarray], int]:
+        return lambda x: max(reader.most_images(x, most) for reader in readers)
+
+    return {tensor: wanted(readers) for tensor, readers in layers.items()}
 
 
 def _check_operators(graph: Graph) -> None:

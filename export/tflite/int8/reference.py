@@ -177,6 +177,13 @@ def _activation(kind: int) -> Callable[[Any, list[Any], Scales], np.ndarray]:
     return compute
 
 
+def _softmax(options: Any, inputs: list[Any], scales: Scales) -> np.ndarray:
+    powers = inputs[0].astype(np.float64) * scales.steps[0][0] * options.beta
+    powers = np.exp(powers - powers.max(-1, keepdims=True))
+    shares = powers / powers.sum(-1, keepdims=True)
+    return scales.requantized(shares, 1 / scales.steps[-1][0], 0)
+
+
 def _pad(options: Any, inputs: list[Any], scales: Scales) -> np.ndarray:
     return np.pad(inputs[0], inputs[1], constant_values=scales.zeros[0])
 
@@ -212,6 +219,7 @@ _OPERATORS: dict[str, Callable[[Any, list[Any], Scales], Any]] = {
     "AVERAGE_POOL_2D": _average_pool,
     "RELU": _activation(Activation.RELU),
     "RELU6": _activation(Activation.RELU6),
+    "SOFTMAX": _softmax,
     "PAD": _pad,
     "MINIMUM": lambda options, inputs, scales: np.minimum(*inputs),
     "TRANSPOSE": lambda options, inputs, scales: np.transpose(*inputs),

@@ -124,8 +124,12 @@ class AdderLayer:
 
     def images(self, x: np.ndarray, operations: int) -> np.ndarray:
         """As many of the images as so many |x - f| allow, one at least."""
+        return x[: self.most_images(x, operations)]
+
+    def most_images(self, x: np.ndarray, operations: int) -> int:
+        """How many those are, of images as large as `x` holds."""
         pixels = x[0, ..., 0].size / np.prod(self.geometry["strides"])
-        return x[: max(1, int(operations / (pixels * self.filters.size)))]
+        return max(1, int(operations / (pixels * self.filters.size)))
 
 
 def choose(
@@ -152,13 +156,20 @@ def choose(
         tied = [t for t in first if first[t] == root]
         readers = [o for o in graph.named(CUSTOM_OPERATOR) if o.inputs[0] in tied]
         bounds = min(observed.low[t] for t in tied), max(observed.high[t] for t in tied)
-        scale = _known(graph, readers, ranges, bits)
+        scale = _prescribed(graph, root) or _known(graph, readers, ranges, bits)
         least = _least_step(graph, root, scales, dead=scale is None and not any(bounds))
         if scale is None and readers and any(bounds):
             scale = _best(graph, observed, readers, bounds, bits)
         scale = scale or Scale.of_range(*bounds, bits if readers else 8)
         scales |= dict.fromkeys(tied, scale.at_least(least))
     return scales
+
+
+def _prescribed(graph: Graph, tensor: int) -> Scale | None:
+    """What TFLite's quantization specification demands of an operator's output."""
+    producer = graph.producer(tensor)
+    is_softmax = producer is not None and graph.name(producer) == "SOFTMAX"
+    return Scale(1 / 256, LEAST) if is_softmax else None
 
 
 def _least_step(graph: Graph, tensor: int, scales: dict[int, Scale], dead: bool) -> float:
