@@ -18,6 +18,7 @@ from export.energy.tflite_records import (
     tflite_records,
 )
 from export.program import ExportError
+from pkkd_tf import quantization
 
 SUFFIX = ".tflite"
 
@@ -59,22 +60,36 @@ def read(file: str, flag: str = "--model") -> Source:
     if not file.endswith(".keras"):
         raise ExportError(f"{flag} must be a .keras or .tflite file. Received: '{file}'")
     model = program.load_network(file, flag)
-    records = keras_records(model)
+    records = keras_records(_unrounded(model))
     adders = any(record.type.startswith("Adder") for record in records)
     return Source(file, "ANN" if adders else "CNN", records, None, lambda: measure.inference(model))
+
+
+def _unrounded(model: Any) -> Any:
+    """A fine-tuned network without its roundings, which are simulated: no device computes them."""
+    return quantization.strip_quantization(model) if quantization.tensor_ranges(model) else model
 
 
 def _read_tflite(file: str, flag: str) -> Source:
     data = Path(file).read_bytes() if Path(file).is_file() else b""
     if data[4:8] != b"TFL3":
         raise ExportError(f"{flag} must be an existing .tflite file. Received: '{file}'")
-    kind = "ANN" if has_adders(data) else "CNN"
+    try:
+        kind = "ANN" if has_adders(data) else "CNN"
+        records, bits = tflite_records(data), tflite_bits(data)
+    except ExportError:
+        raise
+    except Exception as error:  # of any class: nothing checks a damaged file's values before use
+        raise ExportError(
+            f"{flag} must be a whole .tflite file. "
+            f"Received: '{file}', {type(error).__name__}: {error}"
+        ) from error
     library = build_delegate.LIBRARY
     return Source(
         file,
         kind,
-        tflite_records(data),
-        tflite_bits(data),
+        records,
+        bits,
         lambda: measure.tflite_inference(data, library if library.is_file() else None),
     )
 

@@ -18,6 +18,11 @@ def sizes_of_one_image(graph: Graph) -> dict[int, int]:
 
     The first axis may be the images alone or, after a change of shape, images times something.
     """
+    if len(graph.subgraph.inputs) != 1:
+        raise ExportError(
+            "A file whose operations are counted must map one batch of images. "
+            f"Received: {len(graph.subgraph.inputs)} inputs"
+        )
     (images,) = graph.subgraph.inputs
     batch = max(graph.shape(images)[0], 1)
     sizes, rows = {int(images): _row(graph, images)}, {int(images): 1}

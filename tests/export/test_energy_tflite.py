@@ -14,7 +14,7 @@ from export.energy.tflite_records import has_adders
 from export.program import ExportError
 from export.tflite import convert
 from export.tflite.graph import Graph
-from pkkd_tf import layers, models
+from pkkd_tf import layers, models, quantization
 from tests import adder_models
 
 FIELDS = ("multiplications", "additions")
@@ -197,6 +197,40 @@ def test_files_that_are_none(tmp_path):
 def energy(*arguments):
     command = [sys.executable, "-m", "export.energy", *arguments]
     return subprocess.run(command, capture_output=True, text=True)
+
+
+def test_damaged_files_are_refused(files, tmp_path):
+    """Cut off anywhere, or nothing behind the first bytes."""
+    whole, path = (files / "custom_op.tflite").read_bytes(), tmp_path / "bad.tflite"
+    contents = [whole[: len(whole) * part // 9] for part in (1, 3, 5, 8)]
+    for content in (*contents, b"\0\0\0\0TFL3", whole[:8] + b"junk" * 99):
+        path.write_bytes(content)
+        with pytest.raises(ExportError, match="--model must be a whole .tflite file. Received: "):
+            sources.read(str(path))
+
+
+def test_networks_of_two_inputs_are_refused(tmp_path):
+    a, b = keras.Input((4, 4, 3)), keras.Input((4, 4, 3))
+    path = tmp_path / "two.tflite"
+    path.write_bytes(converted(keras.Model([a, b], keras.layers.Conv2D(2, 1)(a + b))))
+    with pytest.raises(ExportError, match="must map one batch of images. Received: 2 inputs"):
+        sources.read(str(path))
+
+
+def converted(model):
+    return tf.lite.TFLiteConverter.from_keras_model(model).convert()
+
+
+def test_roundings_are_simulated_and_count_nothing(tmp_path):
+    """Fine-tuning in rounded numbers changes no figure."""
+    model = models.build("digits_resnet")
+    images = np.random.default_rng(0).standard_normal((4, 8, 8, 1)).astype("float32")
+    quantization.quantize_model(model, images, bits=4).save(tmp_path / "quantized.keras")
+    read = sources.read(str(tmp_path / "quantized.keras"))
+    assert read.kind == "ANN"
+    assert [r.type for r in read.records].count("AdderConv2D") > 5
+    estimates = [estimate(records, 8).total for records in (read.records, keras_records(model))]
+    assert estimates[0].with_memory == estimates[1].with_memory
 
 
 @pytest.mark.slow

@@ -243,9 +243,15 @@ def test_calibration_images(tmp_path):
     np.save(tmp_path / "bytes.npy", np.zeros((3, 8, 8, 1), np.uint8))
     with pytest.raises(ExportError, match="preprocessed as in the training"):
         int8.load_images((8, 8, 1), tmp_path / "bytes.npy", None, 7)
-    (tmp_path / "bad.npy").write_bytes(b"no array")
-    with pytest.raises(ExportError, match="readable .npy"):
-        int8.load_images((8, 8, 1), tmp_path / "bad.npy", None, 7)
+    whole, bad = (tmp_path / "x.npy").read_bytes(), tmp_path / "bad.npy"
+    for content in (b"", b"no array", whole[:30], whole[:40] + b"\\('" + whole[43:], whole[:-1]):
+        bad.write_bytes(content)
+        with pytest.raises(ExportError, match="readable .npy"):
+            int8.load_images((8, 8, 1), bad, None, 7)
+    np.savez(tmp_path / "two.npz", digits)
+    (tmp_path / "two.npz").rename(bad)
+    with pytest.raises(ExportError, match="one array. Received: .*, an archive"):
+        int8.load_images((8, 8, 1), bad, None, 7)
     with pytest.raises(ExportError, match="--dataset goes with a folder"):
         int8.load_images((8, 8, 1), tmp_path / "x.npy", "digits", 7)
     with pytest.raises(ExportError, match="int8 needs calibration images"):

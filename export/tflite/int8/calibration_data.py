@@ -55,10 +55,15 @@ def _read_array(path: str | os.PathLike, dataset: str | None) -> np.ndarray:
         )
     try:
         images = np.load(path, allow_pickle=False)
-    except (OSError, ValueError) as error:
+    except Exception as error:  # of many classes, where a header is damaged
+        reason = str(error) or type(error).__name__
         raise ExportError(
-            f"--calibration_data must be a readable .npy file. Received: '{path}', {error}"
+            f"--calibration_data must be a readable .npy file. Received: '{path}', {reason}"
         ) from error
+    if not isinstance(images, np.ndarray):
+        raise ExportError(
+            f"--calibration_data must hold one array. Received: '{path}', an archive of several"
+        )
     if not np.issubdtype(images.dtype, np.floating):
         raise ExportError(
             "Calibration images must be preprocessed as in the training, so real numbers. "
