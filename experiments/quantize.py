@@ -9,6 +9,7 @@ network also learns from that one's logits; the float network itself serves. --e
 fine-tuning. First convolution and classifier keep 8 bits.
 """
 
+import os
 import sys
 import time
 from pathlib import Path
@@ -25,6 +26,7 @@ from experiments.errors import RunError
 from pkkd_tf import quantization
 
 NEEDS = (flags.Need(("alpha", "temperature"), "--teacher", lambda options: options["teacher"]),)
+WRITTEN = ("quantized.keras", "report.json", "report.md")
 STEPS = ("float", "quantized", "batch norm re-estimated", "fine-tuned")
 
 
@@ -41,12 +43,13 @@ def run(options: dict[str, Any]) -> dict[str, Any]:
         RunError, ValueError, OSError: with a message for the user.
     """
     folder = Path(options["output"])
-    if (folder / "quantized.keras").exists():
-        raise RunError(f"--output must not hold quantized.keras already. Received: output={folder}")
+    _check_folder(folder)
     keras.utils.set_random_seed(options["seed"])
     network = networks.load(options["model"], "--model")
     teacher = networks.load(options["teacher"], "--teacher") if options["teacher"] else None
     data = _data(options)
+    if options["epochs"]:
+        data.steps_per_epoch(options["batch_size"])  # refuses a batch that is too large
     steps: list[dict[str, Any]] = []
     began = time.monotonic()
 
@@ -70,6 +73,22 @@ def run(options: dict[str, Any]) -> dict[str, Any]:
         _fine_tune(quantized, teacher, data, options)
         measure(STEPS[3], quantized)
     return _write(folder, quantized, data, steps, options)
+
+
+def _check_folder(folder: Path) -> None:
+    """Before hours of training, whose results could not be written, or over another run's."""
+    taken = [name for name in WRITTEN if (folder / name).exists()]
+    if taken:
+        raise RunError(
+            f"--output must hold none of the files that are written. Received: output={folder}, "
+            f"which holds {', '.join(taken)}"
+        )
+    nearest = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    if not nearest.is_dir() or not os.access(nearest, os.W_OK):
+        raise RunError(
+            f"--output must be a folder that can be made and written. Received: output={folder}, "
+            f"where {nearest} cannot"
+        )
 
 
 def _augmented(data: Any, options: dict[str, Any]) -> np.ndarray:

@@ -3,6 +3,9 @@
 import keras
 import numpy as np
 
+from pkkd_tf.integers import integer
+from pkkd_tf.quantization.checks import check_images
+
 
 def reestimate_batch_norm(
     model: keras.Model, images: np.ndarray, batch_size: int = 128
@@ -26,24 +29,23 @@ def reestimate_batch_norm(
         `model`.
 
     Raises:
-        ValueError: fewer than 2 images.
+        ValueError: fewer than 2 images, `batch_size` below 1, or a layer of batch normalization
+            that the functional `model` calls several times: it has statistics of no one tensor.
 
     Example:
         >>> images, _ = next(iter(data.train(1024)))    # augmented
         >>> reestimate_batch_norm(quantized, images)
     """
-    if len(images) < 2:
+    check_images(images, 2)
+    size = integer(batch_size)
+    if size is None or size < 1:
         raise ValueError(
-            f"Statistics need at least 2 images. Received: images.shape={np.shape(images)}"
+            f"`batch_size` must be a positive integer. Received: batch_size={batch_size!r}"
         )
-    layers = [
-        layer
-        for layer in model._flatten_layers()
-        if isinstance(layer, keras.layers.BatchNormalization)
-    ]
+    layers = _batch_norms(model)
     momenta = [layer.momentum for layer in layers]
     try:
-        for index, batch in enumerate(np.array_split(images, -(-len(images) // batch_size))):
+        for index, batch in enumerate(np.array_split(images, -(-len(images) // size))):
             for layer in layers:
                 layer.momentum = index / (index + 1)  # the running average is then the mean
             model(batch, training=True)
@@ -51,3 +53,17 @@ def reestimate_batch_norm(
         for layer, momentum in zip(layers, momenta):
             layer.momentum = momentum
     return model
+
+
+def _batch_norms(model: keras.Model) -> list[keras.layers.BatchNormalization]:
+    kind = keras.layers.BatchNormalization
+    found = [layer for layer in model._flatten_layers() if isinstance(layer, kind)]
+    depths = getattr(model, "_nodes_by_depth", {})
+    calls = [node.operation for nodes in depths.values() for node in nodes]
+    shared = [layer.name for layer in found if sum(call is layer for call in calls) > 1]
+    if shared:
+        raise ValueError(
+            "A layer of batch normalization must be called once, to have statistics of its own. "
+            f"Received: called several times={shared}"
+        )
+    return found

@@ -7,6 +7,7 @@ import numpy as np
 
 from pkkd_tf.integers import integer
 from pkkd_tf.layers import AdderConv2D, AdderDepthwiseConv2D
+from pkkd_tf.quantization.checks import check_graph, check_images, check_layers
 from pkkd_tf.quantization.fake_quantize import check_bits
 from pkkd_tf.quantization.filter_groups import as_operation, group_filters
 from pkkd_tf.quantization.layers import (
@@ -59,7 +60,8 @@ def quantize_model(
     are grouped.
 
     Args:
-        model: functional or sequential Keras model of one input, every layer called once.
+        model: functional or sequential Keras model of one float input and one output, of layers
+            alone (no `a + b` of Keras tensors), every one called once.
         calibration_images: preprocessed images (N, H, W, C); about 100 serve. All tensors of all
             of them are held at once.
         bits: int from 2 to 8, of the inputs and filters of adder layers.
@@ -70,7 +72,8 @@ def quantize_model(
         A functional `keras.Model` with the weights of `model`, not compiled.
 
     Raises:
-        ValueError: an argument out of its range, or a layer without a quantized form.
+        ValueError: an argument out of its range, another kind of model, no images, or a layer
+            without a quantized form.
 
     Example:
         >>> quantized = quantize_model(student, data.sample(128), bits=4, scale_groups=4)
@@ -82,13 +85,10 @@ def quantize_model(
         raise ValueError(
             f"`scale_groups` must be a positive integer. Received: scale_groups={scale_groups!r}"
         )
-    if len(model.inputs) != 1 or len(model.outputs) != 1:
-        raise ValueError(
-            "A network to quantize must map one tensor to one other. "
-            f"Received: inputs={model.inputs}, outputs={model.outputs}"
-        )
+    check_graph(model)
+    check_images(calibration_images, 1)
     model = functional(model)
-    _check_layers(model)
+    check_layers(model, QUANTIZED)
     groups = {
         layer.name: group_filters(as_operation(layer), most_groups)
         for layer in model.layers
@@ -131,16 +131,6 @@ def strip_quantization(model: keras.Model) -> keras.Model:
         weights = model.get_layer(layer.name).weights[: len(layer.weights)]
         layer.set_weights([keras.ops.convert_to_numpy(w) for w in weights])
     return plain
-
-
-def _check_layers(model: keras.Model) -> None:
-    for layer in model.layers:
-        matrices = [tuple(w.shape) for w in layer.weights if len(w.shape) > 1]
-        if matrices and type(layer) not in QUANTIZED:
-            raise ValueError(
-                f"A layer with a weight matrix must be one of {[t.__name__ for t in QUANTIZED]}. "
-                f"Received: layer={layer.name!r}, type={type(layer).__name__}, weights={matrices}"
-            )
 
 
 def _rebuild(

@@ -65,11 +65,27 @@ def options(network, output, **more):
     return {**values, "model": str(network), "output": str(output), **more}
 
 
-def test_existing_output_is_kept(network, tmp_path):
-    (tmp_path / "quantized.keras").write_bytes(b"mine")
-    with pytest.raises(RunError, match="must not hold quantized.keras already. Received: output="):
-        quantize.run(options(network, tmp_path))
-    assert (tmp_path / "quantized.keras").read_bytes() == b"mine"
+@pytest.mark.parametrize("name", ["quantized.keras", "report.json", "report.md"])
+def test_existing_output_is_kept(tmp_path, name):
+    """A training's report, too."""
+    (tmp_path / name).write_bytes(b"mine")
+    with pytest.raises(RunError, match=f"must hold none of .* Received: output=.* holds {name}"):
+        quantize.run(options("nowhere.keras", tmp_path))
+    assert (tmp_path / name).read_bytes() == b"mine"
+
+
+@pytest.mark.parametrize("output", ["file", "file/below"])
+def test_output_that_cannot_be_written_is_seen_at_once(tmp_path, output):
+    (tmp_path / "file").write_bytes(b"mine")
+    with pytest.raises(RunError, match="folder that can be made and written. .*/file cannot"):
+        quantize.run(options("nowhere.keras", tmp_path / output))
+
+
+def test_batches_that_are_too_large_are_seen_at_once(network, tmp_path, monkeypatch):
+    monkeypatch.setattr(evaluate, "accuracy", lambda *_: pytest.fail("it measures"))
+    sizes = {"epochs": 1, "batch_size": 128, "limit_train": 64, "image_size": None}
+    with pytest.raises(ValueError, match="Received: .*128"):
+        quantize.run(options(network, tmp_path, augmentation="none", **sizes))
 
 
 def test_no_step_is_measured_under_xla(network, tmp_path, monkeypatch):

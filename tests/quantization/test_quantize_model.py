@@ -255,6 +255,38 @@ def test_layers_that_cannot_be_quantized(images):
         quantization.quantize_model(twice, images)
 
 
+def test_models_that_are_no_graphs_of_layers(trained, images):
+    inputs = keras.Input((8, 8, 1))
+    added = keras.Model(inputs, keras.layers.Conv2D(1, 1)(inputs) + inputs)
+    with pytest.raises(ValueError, match=r"must consist of layers.* operations=\['add'\]"):
+        quantization.quantize_model(added, images)
+    for model in (pkkd_tf.PKKD(trained, method="plain"), keras.Sequential([keras.layers.ReLU()])):
+        message = f"must be a functional or built .* Received: {type(model).__name__}, inputs="
+        with pytest.raises(ValueError, match=message):
+            quantization.quantize_model(model, images)
+    integers = keras.Input((8, 8, 1), dtype="uint8")
+    whole = keras.Model(integers, keras.layers.Rescaling(0.1)(integers))
+    with pytest.raises(ValueError, match="must take real numbers.* Received: dtype=uint8"):
+        quantization.quantize_model(whole, images)
+
+
+def test_no_images(trained, images):
+    with pytest.raises(ValueError, match=r"at least 1 image. Received: images.shape=\(0, 8, 8"):
+        quantization.quantize_model(trained, images[:0])
+
+
+def test_statistics_that_cannot_be_taken(images):
+    inputs, norm = keras.Input((8, 8, 1)), keras.layers.BatchNormalization(name="shared")
+    once = keras.Model(inputs, norm(inputs))
+    for size in (0, -1, 2.5):
+        with pytest.raises(ValueError, match=f"must be a positive integer. Received: .*={size}"):
+            quantization.reestimate_batch_norm(once, images, batch_size=size)
+    twice = keras.Model(inputs, keras.layers.Add()([norm(inputs), norm(-inputs)]))
+    with pytest.raises(ValueError, match=r"called once, .* several times=\['shared'\]"):
+        quantization.reestimate_batch_norm(twice, images)
+    quantization.reestimate_batch_norm(once, images)
+
+
 @pytest.mark.parametrize("groups", [0, 1.5])
 def test_scale_groups_out_of_range(trained, images, groups):
     message = f"`scale_groups` must be a positive integer. Received: scale_groups={groups!r}"
