@@ -8,6 +8,7 @@ import keras
 
 from export.energy.records import LayerRecord
 from pkkd_tf.analysis import LayerOperations, count_operations
+from pkkd_tf.quantization import FakeQuantize, SharedRange
 
 # Computed where the layer before writes its result, or only a change of shape: no traffic.
 FUSED = (
@@ -24,6 +25,7 @@ FUSED = (
     keras.layers.Flatten,
     keras.layers.Reshape,
     keras.layers.Identity,
+    FakeQuantize,
 )
 # As above, but the other operand lies in memory.
 MERGING = (
@@ -43,7 +45,8 @@ def keras_records(model: keras.Model) -> list[LayerRecord]:
     dense or pooling layer reads its input and writes its output; normalization, activations,
     padding and reshaping are computed on the way and move nothing but their weights; a residual
     addition reads the shortcut. Zeros of a padding are not read. Batch normalization counts as a
-    scale and an offset a channel, what it is after training.
+    scale and an offset a channel, what it is after training. Roundings of a fine-tuned network are
+    simulated and count nothing, neither they nor their ranges.
 
     Args:
         model: a built functional `keras.Model` for a known image size.
@@ -94,7 +97,8 @@ def _record(layer: Any, operations: LayerOperations) -> LayerRecord:
 def _weights(layer: Any) -> int:
     if isinstance(layer, keras.layers.BatchNormalization):
         return 2 * layer.moving_mean.shape[0]
-    return layer.count_params()
+    ranges = getattr(layer, "range", None)  # of simulated rounding: a scale and a zero point each
+    return layer.count_params() - (2 * ranges.count if isinstance(ranges, SharedRange) else 0)
 
 
 def _traffic(layer: Any) -> tuple[tuple[int, ...], tuple[int, ...]]:

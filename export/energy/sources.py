@@ -18,7 +18,7 @@ from export.energy.tflite_records import (
     tflite_records,
 )
 from export.program import ExportError
-from pkkd_tf import quantization
+from export.tflite.stand_ins import has_adder_layers
 
 SUFFIX = ".tflite"
 
@@ -60,14 +60,8 @@ def read(file: str, flag: str = "--model") -> Source:
     if not file.endswith(".keras"):
         raise ExportError(f"{flag} must be a .keras or .tflite file. Received: '{file}'")
     model = program.load_network(file, flag)
-    records = keras_records(_unrounded(model))
-    adders = any(record.type.startswith("Adder") for record in records)
-    return Source(file, "ANN" if adders else "CNN", records, None, lambda: measure.inference(model))
-
-
-def _unrounded(model: Any) -> Any:
-    """A fine-tuned network without its roundings, which are simulated: no device computes them."""
-    return quantization.strip_quantization(model) if quantization.tensor_ranges(model) else model
+    kind = "ANN" if has_adder_layers(model) else "CNN"
+    return Source(file, kind, keras_records(model), None, lambda: measure.inference(model))
 
 
 def _read_tflite(file: str, flag: str) -> Source:

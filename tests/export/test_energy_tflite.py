@@ -199,9 +199,10 @@ def energy(*arguments):
     return subprocess.run(command, capture_output=True, text=True)
 
 
-def test_damaged_files_are_refused(files, tmp_path):
+def test_damaged_files_are_refused(tmp_path):
     """Cut off anywhere, or nothing behind the first bytes."""
-    whole, path = (files / "custom_op.tflite").read_bytes(), tmp_path / "bad.tflite"
+    model = sequential((6, 6, 3), keras.layers.Conv2D(4, 1), layers.AdderConv2D(5, 3))
+    whole, path = convert(model, "custom_op"), tmp_path / "bad.tflite"
     contents = [whole[: len(whole) * part // 9] for part in (1, 3, 5, 8)]
     for content in (*contents, b"\0\0\0\0TFL3", whole[:8] + b"junk" * 99):
         path.write_bytes(content)
@@ -221,16 +222,26 @@ def converted(model):
     return tf.lite.TFLiteConverter.from_keras_model(model).convert()
 
 
-def test_roundings_are_simulated_and_count_nothing(tmp_path):
+@pytest.mark.parametrize("inside", [False, True], ids=["alone", "inside another"])
+@pytest.mark.parametrize("groups", [1, 2])
+def test_roundings_are_simulated_and_count_nothing(tmp_path, groups, inside):
     """Fine-tuning in rounded numbers changes no figure."""
-    model = models.build("digits_resnet")
+    padding, adder = keras.layers.ZeroPadding2D(1), layers.AdderConv2D(6, 3, name="adder")
+    flat = keras.layers.Flatten(), keras.layers.Dense(3)
+    model = sequential((8, 8, 1), keras.layers.Conv2D(4, 3), padding, adder, *flat)
     images = np.random.default_rng(0).standard_normal((4, 8, 8, 1)).astype("float32")
-    quantization.quantize_model(model, images, bits=4).save(tmp_path / "quantized.keras")
-    read = sources.read(str(tmp_path / "quantized.keras"))
-    assert read.kind == "ANN"
-    assert [r.type for r in read.records].count("AdderConv2D") > 5
-    estimates = [estimate(records, 8).total for records in (read.records, keras_records(model))]
-    assert estimates[0].with_memory == estimates[1].with_memory
+    rounded = quantization.quantize_model(model, images, bits=4, scale_groups=groups)
+    assert rounded.get_layer("adder").range.count == groups
+    (sequential((8, 8, 1), rounded) if inside else rounded).save(tmp_path / "x.keras")
+    read, plain = sources.read(str(tmp_path / "x.keras")), keras_records(model)
+    assert read.kind == "ANN" and totals(read.records) == totals(plain)
+    assert numbers(read.records) == numbers(plain)
+
+
+def numbers(records):
+    """What layers move, of those that move something."""
+    moved = [(r.weights, r.reads, r.writes) for r in records]
+    return [numbers for numbers in moved if any(numbers)]
 
 
 @pytest.mark.slow

@@ -252,6 +252,9 @@ def test_calibration_images(tmp_path):
     (tmp_path / "two.npz").rename(bad)
     with pytest.raises(ExportError, match="one array. Received: .*, an archive"):
         int8.load_images((8, 8, 1), bad, None, 7)
+    np.save(tmp_path / "number.npy", np.float32(1))
+    with pytest.raises(ExportError, match=r"the shape of the network's.* images \(\), the network"):
+        int8.load_images((8, 8, 1), tmp_path / "number.npy", None, 7)
     with pytest.raises(ExportError, match="--dataset goes with a folder"):
         int8.load_images((8, 8, 1), tmp_path / "x.npy", "digits", 7)
     with pytest.raises(ExportError, match="int8 needs calibration images"):

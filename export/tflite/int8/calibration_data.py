@@ -34,7 +34,8 @@ def load_images(
         (256, 8, 8, 1)
     """
     if path is not None and Path(path).suffix == ".npy":
-        images = _read_array(path, dataset)[:count]
+        images = _read_array(path, dataset)
+        images = images[:count] if images.ndim else images
     elif dataset is not None:
         size = shape[0] if dataset == "imagenet" else None
         images = data.load(dataset, path, image_size=size, augmentation="none").sample(count)
