@@ -25,7 +25,7 @@ def test_table_states_cores_and_hosts():
     assert "| memory | standard | 250 | 4.0 | 1 |" in text
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_command_measures_every_source(tmp_path, monkeypatch, capsys):
     input_pipeline.write_photos(tmp_path / "photos", count=12)
     command = ["input_pipeline", "--batch=4", "--seconds=0.05", "--image_size=32"]

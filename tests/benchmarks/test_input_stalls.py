@@ -71,7 +71,7 @@ def test_command_profiles_devices(tmp_path, monkeypatch, capsys):
     assert (tmp_path / "stalls.md").read_text() in capsys.readouterr().out
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_command_profiles_training_on_the_processor(tmp_path, monkeypatch):
     flags = ["--sources", "TFRecord, JPEG", "--step_ms", "10", "--processor_steps=1"]
     _, device, processor = run(tmp_path, monkeypatch, "--steps=1", *flags)

@@ -136,7 +136,7 @@ def test_a_real_recording_holds_the_operations():
     assert 0 < roots[0].own == roots[0].end - roots[0].begin
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_command_profiles_both_placements(tmp_path, monkeypatch, capsys):
     arguments = ["--batch=4", "--steps=1", "--method=kd", f"--output={tmp_path}"]
     monkeypatch.setattr("sys.argv", ["step_profile", *arguments])

@@ -38,7 +38,7 @@ def trained(folder, *flags):
     return keras.models.load_model(folder / "student.keras"), report, done.stderr
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_run_learns_the_same_by_the_same_adder_operations(tmp_path):
     ours, report, said = trained(tmp_path / "clusters", "--autoclustering")
     stock, expected, nothing = trained(tmp_path / "stock")

@@ -46,6 +46,7 @@ def file(network, tmp_path_factory):
     return path
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("format", FORMATS)
 def test_digits_resnet(network, file, format, tmp_path):
     delegate_library.path()

@@ -174,6 +174,7 @@ for _ in range(300):
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.slow
 def test_second_derivatives_under_xla():
     """Through loops over taps and chunks of 33 terms, of which two are whole."""
     x, f = tf.random.normal([2, 4, 3, 5]), tf.random.normal([3, 3, 5, 33])

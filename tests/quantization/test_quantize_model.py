@@ -128,6 +128,7 @@ def test_a_tensor_has_the_range_of_its_readers(quantized, bits):
     assert tensors["image"][0] < 0 and tensors["stage2_block1_shortcut_norm"][0] < 0
 
 
+@pytest.mark.slow
 def test_fewer_bits_err_more(trained, quantized, images):
     errors = [
         relative_error(quantized(bits, groups), trained, images)
@@ -258,7 +259,7 @@ def test_layers_that_cannot_be_quantized(images):
 def test_models_that_are_no_graphs_of_layers(trained, images):
     inputs = keras.Input((8, 8, 1))
     added = keras.Model(inputs, keras.layers.Conv2D(1, 1)(inputs) + inputs)
-    with pytest.raises(ValueError, match=r"must consist of layers.* operations=\['add'\]"):
+    with pytest.raises(ValueError, match=r"must consist of layers.* operations=\['add.*'\]"):
         quantization.quantize_model(added, images)
     for model in (pkkd_tf.PKKD(trained, method="plain"), keras.Sequential([keras.layers.ReLU()])):
         message = f"must be a functional or built .* Received: {type(model).__name__}, inputs="
