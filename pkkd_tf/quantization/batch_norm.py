@@ -1,5 +1,7 @@
 """Batch normalization's statistics, taken again after a network has changed."""
 
+from typing import Any
+
 import keras
 import numpy as np
 
@@ -30,7 +32,8 @@ def reestimate_batch_norm(
 
     Raises:
         ValueError: fewer than 2 images, `batch_size` below 1, or a layer of batch normalization
-            that the functional `model` calls several times: it has statistics of no one tensor.
+            that is called several times, in a functional or sequential `model` or in such ones
+            inside of it: it has statistics of no one tensor.
 
     Example:
         >>> images, _ = next(iter(data.train(1024)))    # augmented
@@ -57,9 +60,9 @@ def reestimate_batch_norm(
 
 def _batch_norms(model: keras.Model) -> list[keras.layers.BatchNormalization]:
     kind = keras.layers.BatchNormalization
-    found = [layer for layer in model._flatten_layers() if isinstance(layer, kind)]
-    depths = getattr(model, "_nodes_by_depth", {})
-    calls = [node.operation for nodes in depths.values() for node in nodes]
+    layers = [layer for layer in model._flatten_layers() if isinstance(layer, kind)]
+    found = [layer for layer in layers if layer.trainable]  # frozen ones take no statistics
+    calls = _calls(model)
     shared = [layer.name for layer in found if sum(call is layer for call in calls) > 1]
     if shared:
         raise ValueError(
@@ -67,3 +70,11 @@ def _batch_norms(model: keras.Model) -> list[keras.layers.BatchNormalization]:
             f"Received: called several times={shared}"
         )
     return found
+
+
+def _calls(model: Any) -> list[Any]:
+    """What one call of a model calls, as often as it does, inside of other models too."""
+    graph = getattr(model, "_functional", model)  # a sequential model's
+    depths = getattr(graph, "_nodes_by_depth", {})
+    called = [node.operation for nodes in depths.values() for node in nodes]
+    return called + [inner for one in called for inner in _calls(one)]

@@ -16,19 +16,27 @@ def check_images(images: np.ndarray, least: int) -> None:
         )
 
 
-def check_graph(model: keras.Model) -> None:
-    """Raises `ValueError` unless a model is a graph of layers from one float tensor to another."""
-    inputs, outputs = (getattr(model, side, None) or [] for side in ("inputs", "outputs"))
-    if len(inputs) != 1 or len(outputs) != 1:
+def check_ends(model: keras.Model) -> None:
+    """Raises `ValueError` unless a graph leads from one float tensor to one other tensor."""
+    if len(model.inputs) != 1 or len(model.outputs) != 1:
         raise ValueError(
-            "A network to quantize must be a functional or built sequential model that maps one "
-            f"tensor to one other. Received: {type(model).__name__}, inputs={inputs}, "
-            f"outputs={outputs}"
+            "A network to quantize must map one tensor to one other. "
+            f"Received: inputs={model.inputs}, outputs={model.outputs}"
         )
-    if not keras.backend.is_float_dtype(inputs[0].dtype):
+    if not keras.backend.is_float_dtype(model.inputs[0].dtype):
         raise ValueError(
             "A network to quantize must take real numbers: images as they are after preprocessing. "
-            f"Received: dtype={inputs[0].dtype} of its input"
+            f"Received: dtype={model.inputs[0].dtype} of its input"
+        )
+
+
+def check_graph(model: keras.Model) -> None:
+    """Raises `ValueError` unless a model is a graph of layers."""
+    inputs, outputs = (getattr(model, side, None) for side in ("inputs", "outputs"))
+    if not inputs or not outputs:
+        raise ValueError(
+            "A network to quantize must be a functional or built sequential model. "
+            f"Received: {type(model).__name__}, inputs={inputs}, outputs={outputs}"
         )
     others = [op.name for op in _operations(model) if not isinstance(op, keras.layers.Layer)]
     if others:

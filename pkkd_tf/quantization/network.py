@@ -7,7 +7,7 @@ import numpy as np
 
 from pkkd_tf.integers import integer
 from pkkd_tf.layers import AdderConv2D, AdderDepthwiseConv2D
-from pkkd_tf.quantization.checks import check_graph, check_images, check_layers
+from pkkd_tf.quantization.checks import check_ends, check_graph, check_images, check_layers
 from pkkd_tf.quantization.fake_quantize import check_bits
 from pkkd_tf.quantization.filter_groups import as_operation, group_filters
 from pkkd_tf.quantization.layers import (
@@ -86,6 +86,7 @@ def quantize_model(
             f"`scale_groups` must be a positive integer. Received: scale_groups={scale_groups!r}"
         )
     check_graph(model)
+    check_ends(model)
     check_images(calibration_images, 1)
     model = functional(model)
     check_layers(model, QUANTIZED)

@@ -5,6 +5,7 @@ from typing import Any
 import keras
 
 from pkkd_tf.layers import AdderConv2D, AdderDepthwiseConv2D
+from pkkd_tf.quantization.checks import check_graph
 
 ADDERS = (AdderConv2D, AdderDepthwiseConv2D)
 # Their outputs are among the levels of their inputs.
@@ -34,18 +35,19 @@ def rounded_tensors(model: keras.Model) -> list[str]:
     branch itself is not), averages, logits. Not rounded: what only goes on into such a follower.
 
     Args:
-        model: functional or sequential model whose layers are called once each.
+        model: functional or built sequential model, of layers alone, called once each.
 
     Returns:
         Names in the model's order, that of the input layer included.
 
     Raises:
-        ValueError: a layer is called more than once.
+        ValueError: another kind of model, or a layer is called more than once.
 
     Example:
         >>> rounded_tensors(pkkd_tf.models.build("digits_resnet"))[:2]
         ['image', 'stem_relu']
     """
+    check_graph(model)
     model = functional(model)
     readers: dict[str, list[tuple[Any, int]]] = {layer.name: [] for layer in model.layers}
     for layer in model.layers:

@@ -265,6 +265,13 @@ def test_models_that_are_no_graphs_of_layers(trained, images):
         message = f"must be a functional or built .* Received: {type(model).__name__}, inputs="
         with pytest.raises(ValueError, match=message):
             quantization.quantize_model(model, images)
+        with pytest.raises(ValueError, match=message):
+            quantization.rounded_tensors(model)
+    with pytest.raises(ValueError, match=r"must consist of layers.* operations=\['add.*'\]"):
+        quantization.rounded_tensors(added)
+    pair = keras.Model(inputs, [keras.layers.ReLU()(inputs), inputs])
+    with pytest.raises(ValueError, match="must map one tensor to one other. Received: inputs="):
+        quantization.quantize_model(pair, images)
     integers = keras.Input((8, 8, 1), dtype="uint8")
     whole = keras.Model(integers, keras.layers.Rescaling(0.1)(integers))
     with pytest.raises(ValueError, match="must take real numbers.* Received: dtype=uint8"):
@@ -285,6 +292,22 @@ def test_statistics_that_cannot_be_taken(images):
     twice = keras.Model(inputs, keras.layers.Add()([norm(inputs), norm(-inputs)]))
     with pytest.raises(ValueError, match=r"called once, .* several times=\['shared'\]"):
         quantization.reestimate_batch_norm(twice, images)
+    quantization.reestimate_batch_norm(once, images)
+    norm.trainable = False  # it takes none
+    quantization.reestimate_batch_norm(twice, images)
+
+
+@pytest.mark.parametrize("place", ["inner", "inner sequential", "outer", "outer sequential"])
+def test_statistics_shared_inside_of_other_networks(images, place):
+    inputs, norm = keras.Input((8, 8, 1)), keras.layers.BatchNormalization(name="shared")
+    twice = keras.Model(inputs, keras.layers.Add()([norm(inputs), norm(-inputs)]))
+    once = keras.Sequential([inputs, norm]) if "seq" in place else keras.Model(inputs, norm(inputs))
+    model = {
+        "inner": lambda: keras.Model(inputs, twice(inputs)),
+        "inner sequential": lambda: keras.Sequential([keras.Input((8, 8, 1)), twice]),
+    }.get(place, lambda: keras.Model(inputs, keras.layers.Add()([once(inputs), once(-inputs)])))()
+    with pytest.raises(ValueError, match=r"called once, .* several times=\['shared'\]"):
+        quantization.reestimate_batch_norm(model, images)
     quantization.reestimate_batch_norm(once, images)
 
 
