@@ -19,6 +19,7 @@ from export.energy.tflite_records import (
 )
 from export.program import ExportError
 from export.tflite.stand_ins import has_adder_layers
+from pkkd_tf import pretrained
 
 SUFFIX = ".tflite"
 
@@ -46,7 +47,7 @@ def read(file: str, flag: str = "--model") -> Source:
     """Reads a network.
 
     Args:
-        file: a `.keras` or `.tflite` file.
+        file: a `.keras` or `.tflite` file, or the name of a network that comes with the package.
         flag: what an error calls it.
 
     Returns:
@@ -57,7 +58,7 @@ def read(file: str, flag: str = "--model") -> Source:
     """
     if file.endswith(SUFFIX):
         return _read_tflite(file, flag)
-    if not file.endswith(".keras"):
+    if not file.endswith(".keras") and file not in pretrained.ACCURACY:
         raise ExportError(f"{flag} must be a .keras or .tflite file. Received: '{file}'")
     model = program.load_network(file, flag)
     kind = "ANN" if has_adder_layers(model) else "CNN"

@@ -6,13 +6,21 @@ import re
 import keras
 import pytest
 
-from export.energy import HOROWITZ, LayerRecord, energy_of_counts, estimate, keras_records
+from export.energy import (
+    HOROWITZ,
+    LayerRecord,
+    energy_of_counts,
+    estimate,
+    keras_records,
+    sources,
+)
 from export.energy.constants import as_json, read_constants
 from export.program import ExportError
 from pkkd_tf import layers, models
 
 # Multiplications and additions of ResNet-20, in millions: published (PKKD's table) and counted.
 PUBLISHED = {"convolution": (41.17, 41.17), "adder": (0.45, 81.89)}
+FIELDS = ("multiplications", "additions")
 COUNTED = {"convolution": (40.813184, 40.813184), "adder": (0.443008, 81.18336)}
 
 
@@ -39,6 +47,12 @@ def test_resnet20(resnet20, bits, kind, published, counted):
     counts = (total.record.multiplications, total.record.additions)
     assert counts == tuple(round(1e6 * count) for count in COUNTED[kind])
     assert round(total.compute, 2) == counted
+
+
+def test_a_shipped_network_is_read_by_its_name():
+    read = sources.read("resnet20_cifar10")
+    counts = [sum(getattr(r, n) for r in read.records) for n in FIELDS]
+    assert read.kind == "ANN" and counts == [round(1e6 * c) for c in COUNTED["adder"]]
 
 
 def test_published_ratios_and_ceilings():
