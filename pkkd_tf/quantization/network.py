@@ -16,7 +16,13 @@ from pkkd_tf.quantization.layers import (
     QuantizedAdderDepthwiseConv2D,
 )
 from pkkd_tf.quantization.network_ranges import SUFFIX, calibrate_ranges
-from pkkd_tf.quantization.placement import ADDERS, adder_sources, functional, rounded_tensors
+from pkkd_tf.quantization.placement import (
+    ADDERS,
+    adder_sources,
+    functional,
+    rounded_tensors,
+    tied_tensors,
+)
 from pkkd_tf.quantization.products import QuantizedConv2D, QuantizedDense
 
 QUANTIZED: dict[type, Any] = {
@@ -97,10 +103,12 @@ def quantize_model(
     }
     readers = adder_sources(model)
     common = most_groups == 1 and not train_ranges
-    tensor_bits = dict.fromkeys(readers, bits) if common else {}
+    tied = tied_tensors(model)
+    read = [name for names in tied if common and readers.keys() & {*names} for name in names]
+    tensor_bits = dict.fromkeys(read, bits)
     copied = _rebuild(model, bits, groups, train_ranges, tensor_bits)
     _copy_weights(model, copied)
-    calibrate_ranges(model, copied, calibration_images, readers)
+    calibrate_ranges(model, copied, calibration_images, readers, tied)
     return copied
 
 

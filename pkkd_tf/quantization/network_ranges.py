@@ -71,7 +71,11 @@ def tensor_ranges(model: keras.Model) -> dict[str, tuple[float, float]]:
 
 
 def calibrate_ranges(
-    model: keras.Model, copied: keras.Model, images: np.ndarray, readers: dict[str, list[str]]
+    model: keras.Model,
+    copied: keras.Model,
+    images: np.ndarray,
+    readers: dict[str, list[str]],
+    tied: list[list[str]],
 ) -> None:
     """Gives every range of `copied` the values that suit `images` as they go through `model`.
 
@@ -80,25 +84,37 @@ def calibrate_ranges(
         copied: the quantized network with its weights.
         images: preprocessed images (N, H, W, C).
         readers: name of the layer that makes a tensor -> names of the adder layers that read it.
+        tied: names of all layers that make rounded tensors, in groups of those of one range.
     """
-    names = list(tensor_ranges(copied))
-    wanted = {name: model.get_layer(name).output for name in names}
-    adders = [name for group in readers.values() for name in group]
+    wanted = {name: model.get_layer(name).output for names in tied for name in names}
+    adders = dict.fromkeys(name for group in readers.values() for name in group)
     inputs = {f"{name} input": model.get_layer(name).input for name in adders}
     found = _outputs(keras.Model(model.input, {**wanted, **inputs}), images)
-    for name in names:
-        tensor = copied.get_layer(name + SUFFIX).range
-        layers = [copied.get_layer(reader) for reader in readers.get(name, [])]
-        samples = [found[f"{layer.name} input"] for layer in layers]
-        if layers and _is_common(layers, tensor.bits):
-            common = _common_range(layers, samples)
-            for shared in (tensor, *(layer.range for layer in layers)):
+    for names in tied:
+        tensors = [copied.get_layer(name + SUFFIX).range for name in names]
+        reading = dict.fromkeys(reader for name in names for reader in readers.get(name, []))
+        layers = [copied.get_layer(reader) for reader in reading]
+        samples = [found[f"{reader} input"] for reader in reading]
+        values = [found[name] for name in names]
+        if layers and _is_common(layers, tensors[0].bits):
+            common = _common_range(layers, samples, _extremes(values))
+            for shared in (*tensors, *(layer.range for layer in layers)):
                 shared.assign([common])
             continue
-        tensor.assign([calibration.tensor_range(found[name], tensor.bits)])
+        own = calibration.tensor_range(_joined(values), tensors[0].bits)
+        for tensor in tensors:
+            tensor.assign([own])
         for layer, x in zip(layers, samples):
             errors = [_error(layer, x, index) for index in range(layer.range.count)]
             layer.range.assign([calibration.search(x, error, layer.bits) for error in errors])
+
+
+def _extremes(values: list[np.ndarray]) -> np.ndarray:
+    return np.array([min(x.min() for x in values), max(x.max() for x in values)])
+
+
+def _joined(values: list[np.ndarray]) -> np.ndarray:
+    return values[0] if len(values) == 1 else np.concatenate([x.ravel() for x in values])
 
 
 def _is_common(layers: list[Any], bits: int) -> bool:
@@ -116,11 +132,13 @@ def _outputs(model: keras.Model, images: np.ndarray) -> dict[str, np.ndarray]:
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
-def _common_range(layers: list[Any], samples: list[np.ndarray]) -> tuple[float, float]:
+def _common_range(
+    layers: list[Any], samples: list[np.ndarray], widest: np.ndarray
+) -> tuple[float, float]:
     """One range for all layers that read a tensor: the best for their relative errors' sum."""
     errors = [_error(layer, x, 0) for layer, x in zip(layers, samples)]
     return calibration.search(
-        samples[0], lambda low, high: sum(error(low, high) for error in errors), layers[0].bits
+        widest, lambda low, high: sum(error(low, high) for error in errors), layers[0].bits
     )
 
 

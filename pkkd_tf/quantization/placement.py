@@ -15,14 +15,16 @@ KEEPING = (
     keras.layers.Flatten,
     keras.layers.Reshape,
     keras.layers.MaxPooling2D,
+    keras.layers.GlobalMaxPooling2D,
+    keras.layers.Concatenate,
     keras.layers.Dropout,
 )
 # What becomes a part of the operator before: nothing is stored in between.
-FUSED = (
-    keras.layers.BatchNormalization,
-    keras.layers.ReLU,
-    keras.layers.Activation,
-    keras.layers.MaxPooling2D,  # the largest of rounded numbers is the largest one, rounded
+FUSED = (keras.layers.BatchNormalization, keras.layers.ReLU)
+FUSED_ACTIVATIONS = (
+    keras.activations.linear,
+    keras.activations.relu,
+    keras.activations.relu6,
 )
 
 
@@ -49,17 +51,34 @@ def rounded_tensors(model: keras.Model) -> list[str]:
     """
     check_graph(model)
     model = functional(model)
-    readers: dict[str, list[tuple[Any, int]]] = {layer.name: [] for layer in model.layers}
-    for layer in model.layers:
-        for place, source in enumerate(sources(layer)):
-            readers[source.name].append((layer, place))
+    readers = _readers(model)
     ends = {tensor._keras_history.operation.name for tensor in model.outputs}
     return [
         layer.name
         for layer in model.layers
         if not isinstance(layer, KEEPING)
-        and (layer.name in ends or not _is_inside(readers[layer.name]))
+        and (layer.name in ends or not _is_inside(layer, readers, ends))
     ]
+
+
+def tied_tensors(model: keras.Model) -> list[list[str]]:
+    """`rounded_tensors` in groups of those that share one range, as they do in an int8 file.
+
+    TFLite neither joins tensors of several scales nor gives an average pooling another one.
+
+    Args:
+        model: as of `rounded_tensors`, functional.
+
+    Returns:
+        Names in the model's order; most groups have one.
+    """
+    group = {name: [name] for name in rounded_tensors(model)}
+    for layer in model.layers:
+        if isinstance(layer, keras.layers.Concatenate | keras.layers.AveragePooling2D):
+            tied = {name for source in [layer, *sources(layer)] for name in origins(source)}
+            merged = [name for name in group if any(name in group[other] for other in tied)]
+            group |= dict.fromkeys(merged, merged)
+    return list({id(names): names for names in group.values()}.values())
 
 
 def functional(model: keras.Model) -> keras.Model:
@@ -80,11 +99,16 @@ def adder_sources(model: keras.Model) -> dict[str, list[str]]:
     found: dict[str, list[str]] = {}
     for layer in model.layers:
         if isinstance(layer, ADDERS):
-            (source,) = sources(layer)
-            while isinstance(source, KEEPING):
-                (source,) = sources(source)
-            found.setdefault(source.name, []).append(layer.name)
+            for name in origins(*sources(layer)):
+                found.setdefault(name, []).append(layer.name)
     return found
+
+
+def origins(layer: keras.layers.Layer) -> list[str]:
+    """Names of the layers whose levels the output of `layer` consists of; mostly its own."""
+    if not isinstance(layer, KEEPING):
+        return [layer.name]
+    return [name for source in sources(layer) for name in origins(source)]
 
 
 def sources(layer: keras.layers.Layer) -> list[Any]:
@@ -99,10 +123,23 @@ def sources(layer: keras.layers.Layer) -> list[Any]:
     return [t._keras_history.operation for t in layer._inbound_nodes[0].input_tensors]
 
 
-def _is_inside(readers: list[tuple[Any, int]]) -> bool:
+def _readers(model: keras.Model) -> dict[str, list[tuple[Any, int]]]:
+    """For each layer those called on its output, and at which place of their arguments."""
+    readers: dict[str, list[tuple[Any, int]]] = {layer.name: [] for layer in model.layers}
+    for layer in model.layers:
+        for place, source in enumerate(sources(layer)):
+            readers[source.name].append((layer, place))
+    return readers
+
+
+def _is_inside(layer: Any, readers: dict[str, list[tuple[Any, int]]], ends: set[str]) -> bool:
     """Whether a tensor never leaves the operator that makes it."""
-    if len(readers) != 1:
+    if len(readers[layer.name]) != 1:
         return False
-    reader, place = readers[0]
+    ((reader, place),) = readers[layer.name]
+    if isinstance(reader, keras.layers.MaxPooling2D):  # rounds nothing: what follows it decides
+        return reader.name not in ends and _is_inside(reader, readers, ends)
+    if isinstance(reader, keras.layers.Activation):
+        return reader.activation in FUSED_ACTIVATIONS
     branch = isinstance(reader, keras.layers.Add) and place == 0
     return branch or isinstance(reader, FUSED)

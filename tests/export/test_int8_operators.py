@@ -10,7 +10,7 @@ from keras import layers
 from export.program import ExportError
 from export.tflite import Network, int8
 from export.tflite.graph import Graph
-from export.tflite.int8 import reference
+from export.tflite.int8 import choice, moving, reference
 from pkkd_tf.layers import AdderConv2D
 from tests import delegate_library
 from tests.networks import images
@@ -73,7 +73,7 @@ MASKS = ("beginMask", "endMask", "ellipsisMask", "newAxisMask", "shrinkAxisMask"
 
 def sliced(x, *places, offset=False, **masks):
     options = types.SimpleNamespace(**(dict.fromkeys(MASKS, 0) | masks), offset=offset)
-    return reference._strided_slice(options, [x, *map(np.array, places)], None)
+    return moving.OPERATORS["STRIDED_SLICE"](options, [x, *map(np.array, places)], None)
 
 
 def test_the_reference_slices_as_numpy_does():
@@ -109,7 +109,7 @@ def test_a_builtin_operator_that_errs_is_not_written(monkeypatch):
 
 def test_tensors_that_must_share_a_scale_are_compared(monkeypatch):
     model = functional((8, 8, 3), lambda x: adder(2)(layers.Conv2D(4, 3)(x)[:, ::2, ::2, :]))
-    monkeypatch.setattr(int8.scales, "SAME_SCALE", ())
+    monkeypatch.setattr(choice, "tied_groups", lambda graph, tensors: [[t] for t in tensors])
     with pytest.raises(ExportError, match="a STRIDED_SLICE must have one step and zero point"):
         quantized(model)
 
@@ -150,7 +150,7 @@ def test_a_difference_that_is_much_smaller_than_its_terms():
     graph = Graph(quantized(functional((6, 6, 3), build))[0])
     (difference,) = graph.named("SUB")
     steps = [graph.scale(t)[0][0] for t in (*difference.inputs, *difference.outputs)]
-    np.testing.assert_allclose(steps[2], max(steps[:2]) / int8.scales.LARGEST_RATIO)
+    np.testing.assert_allclose(steps[2], max(steps[:2]) / choice.LARGEST_RATIO)
 
 
 @pytest.mark.parametrize("top", (None, 6.0))

@@ -1,4 +1,4 @@
-"""Integers of one scale from integers of another; sums and products of two int8 tensors.
+"""Integers of one scale from integers of another; sums, products, lines of two slopes.
 
 XNNPACK takes an operator only where the steps of its tensors are in a certain ratio; for the others
 TFLite's own kernels serve, which round twice.
@@ -22,6 +22,7 @@ _BOUNDS = {  # of the real numbers that an activation lets through
 }
 # What XNNPACK takes: steps of what is added, and products of steps, to the step of the output.
 SUM_RATIOS, PRODUCT_RATIOS = (2.0**-10, 2.0**8), (2.0**-16, 2.0**8)
+SLOPES = (2.0**-8, 2.0**7)  # and of a leaky ReLU, both of them
 _SUM_BITS = 20  # that TFLite shifts the terms of a sum by
 
 
@@ -69,6 +70,19 @@ def multiply(options: Any, inputs: list[Any], scales: Scales) -> np.ndarray:
         return scales.requantized(x * y, ratio, options.fusedActivationFunction)
     products = _scaled(x * y, float(steps[0]) * float(steps[1]) / float(steps[2]))
     return scales.activated(products + scales.zeros[-1], options.fusedActivationFunction)
+
+
+def leaky_relu(options: Any, inputs: list[Any], scales: Scales) -> np.ndarray:
+    """`x`, and `alpha x` where x is negative: XNNPACK takes 8 bits of either slope, half up."""
+    (x,) = _centred(inputs, scales)
+    steps = [np.float32(step[0]) for step in scales.steps]
+    slopes = steps[0] / steps[1], np.float32(options.alpha) * (steps[0] / steps[1])
+    if all(SLOPES[0] <= slope <= SLOPES[1] for slope in slopes):
+        above, below = ((x * int(np.rint(slope * 256)) + 128) >> 8 for slope in slopes)
+    else:
+        above, below = (_scaled(x, float(slope)) for slope in slopes)
+    values = np.where(x < 0, below, above) + scales.zeros[-1]
+    return scales.activated(values, Activation.NONE)
 
 
 def _centred(inputs: list[Any], scales: Scales) -> list[np.ndarray]:

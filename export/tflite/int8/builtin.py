@@ -6,6 +6,7 @@ import numpy as np
 
 from export.tflite.graph import Graph
 from export.tflite.int8.scales import Scale
+from export.tflite.int8.ties import JOINING
 
 # Versions of the operators that take int8.
 VERSIONS = {
@@ -25,6 +26,11 @@ VERSIONS = {
     "RESHAPE": 1,
     "STRIDED_SLICE": 2,
     "SOFTMAX": 2,
+    "LOGISTIC": 2,
+    "TANH": 2,
+    "LEAKY_RELU": 2,
+    "REDUCE_MAX": 2,
+    "CONCATENATION": 2,
 }
 # Axis of the outputs in the filters of operators that have some.
 OUTPUT_AXIS = {"CONV_2D": 0, "DEPTHWISE_CONV_2D": 3, "FULLY_CONNECTED": 0}
@@ -35,7 +41,8 @@ MOST_BIAS = 2**30
 def quantize_builtin(graph: Graph, operator: Any, scales: dict[int, Scale]) -> None:
     """Rewrites a float builtin operator as its int8 form: version, filters, constants.
 
-    Filters are symmetric, one scale an output; other constants have one scale over their range.
+    Filters are symmetric, one scale an output; constants that are joined with a tensor have its
+    scale, others one over their range.
 
     Args:
         graph: the network.
@@ -47,7 +54,8 @@ def quantize_builtin(graph: Graph, operator: Any, scales: dict[int, Scale]) -> N
     if name in OUTPUT_AXIS:
         _quantize_filters(graph, operator, scales[operator.inputs[0]], OUTPUT_AXIS[name])
     else:
-        _quantize_constants(graph, operator)
+        joined = scales[operator.outputs[0]] if name == JOINING else None
+        _quantize_constants(graph, operator, joined)
     operator.opcodeIndex = graph.operator_code(name, VERSIONS[name])
 
 
@@ -72,12 +80,12 @@ def _quantize_filters(graph: Graph, operator: Any, x: Scale, axis: int) -> None:
     operator.inputs = [operator.inputs[0], quantized, biases]
 
 
-def _quantize_constants(graph: Graph, operator: Any) -> None:
+def _quantize_constants(graph: Graph, operator: Any, joined: Scale | None) -> None:
     for place, number in enumerate(operator.inputs):
         values = None if number < 0 else graph.constant(number)
         if values is None or values.dtype != np.float32:
             continue
-        scale = Scale.of_values(values)
+        scale = joined or Scale.of_values(values)
         constant = graph.add_constant(scale.quantized(values), graph.tensor_name(number))
         graph.set_scale(constant, scale.step, scale.zero)
         operator.inputs[place] = constant

@@ -12,7 +12,7 @@ from export.tflite.graph import Graph
 from export.tflite.int8 import reference
 from export.tflite.int8.observation import Probe
 from export.tflite.int8.quantizer import BITS, Range, quantize
-from export.tflite.int8.scales import SAME_SCALE
+from export.tflite.int8.ties import tied_tensors
 from export.tflite.interpreters import Network
 from export.tflite.responses import CUSTOM_OPERATOR
 from export.tflite.stand_ins import has_adder_layers, rounded_layers
@@ -151,15 +151,13 @@ def _differing(expected: np.ndarray, actual: np.ndarray) -> str:
 def _check_ties(graph: Graph) -> None:
     """Operators that move integers without computing give them the meaning they had."""
     for operator in graph.operators:
-        tensors = int(operator.inputs[0]), int(operator.outputs[0])
-        if graph.name(operator) not in SAME_SCALE or graph.dtype(tensors[1]) != np.int8:
-            continue
-        scales = [graph.scale(t) for t in tensors]
-        if scales[0] != scales[1]:
+        *inputs, output = tied_tensors(graph, operator) or [operator.outputs[0]]
+        scale = graph.scale(output)
+        if graph.dtype(output) == np.int8 and any(graph.scale(t) != scale for t in inputs):
             raise ExportError(
                 f"Input and output of a {graph.name(operator)} must have one step and zero point; "
-                f"the file was not written. Received: {graph.tensor_name(tensors[1])}, "
-                f"input={scales[0]}, output={scales[1]}"
+                f"the file was not written. Received: {graph.tensor_name(output)}, "
+                f"input={[graph.scale(t) for t in inputs]}, output={scale}"
             )
 
 

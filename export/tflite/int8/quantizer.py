@@ -9,16 +9,17 @@ from tensorflow.lite.python import schema_py_generated as schema
 
 from export.program import ExportError
 from export.tflite.graph import Graph
-from export.tflite.int8 import adder, builtin, scales
+from export.tflite.int8 import adder, builtin, choice, scales
 from export.tflite.int8.adder import quantize_adder
 from export.tflite.int8.observation import Observation
-from export.tflite.int8.scales import SAME_SCALE, Scale
+from export.tflite.int8.scales import Scale
+from export.tflite.int8.ties import SAME_SCALE
 from export.tflite.responses import CUSTOM_OPERATOR
 from pkkd_tf.quantization.integer import MOST
 
 SHAPES = ("SHAPE", "STRIDED_SLICE", "PACK")  # of integers, which stay what they are
 BITS = (2, 8)
-Range = scales.Range
+Range = choice.Range
 
 
 def quantize(
@@ -53,7 +54,7 @@ def quantize(
     graph = Graph(data)
     _check_operators(graph)
     observed = Observation(data, images, delegate, _read_by_adders(graph))
-    chosen = scales.choose(graph, observed, bits, ranges)
+    chosen = choice.choose(graph, observed, bits, ranges)
     for operator in list(graph.operators):
         if graph.name(operator) == CUSTOM_OPERATOR:
             sample = None if ranges else observed.samples[int(operator.inputs[0])]
@@ -75,7 +76,7 @@ def _read_by_adders(graph: Graph) -> dict[int, Callable[[np.ndarray], int]]:
     layers: dict[int, list[scales.AdderLayer]] = {}
     for operator in graph.named(CUSTOM_OPERATOR):
         layers.setdefault(int(operator.inputs[0]), []).append(scales.AdderLayer(graph, operator))
-    most = max(scales.OPERATIONS, adder.OPERATIONS)
+    most = max(choice.OPERATIONS, adder.OPERATIONS)
 
     def wanted(readers: list[scales.AdderLayer]) -> Callable[[np.ndarray], int]:
         return lambda x: max(reader.most_images(x, most) for reader in readers)

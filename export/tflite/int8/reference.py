@@ -13,7 +13,7 @@ from tensorflow.lite.python import schema_py_generated as schema
 
 from export.program import ExportError
 from export.tflite.graph import Graph, get_options
-from export.tflite.int8 import arithmetic
+from export.tflite.int8 import arithmetic, moving
 from export.tflite.int8.arithmetic import Activation, Scales
 from export.tflite.responses import CUSTOM_OPERATOR
 from pkkd_tf.ops.geometry import make_geometry
@@ -177,34 +177,22 @@ def _activation(kind: int) -> Callable[[Any, list[Any], Scales], np.ndarray]:
     return compute
 
 
+def _function(function: Callable[[np.ndarray], np.ndarray]) -> Callable[..., np.ndarray]:
+    """A function of each number by itself; halves may round either way in a C library's table."""
+
+    def compute(options: Any, inputs: list[Any], scales: Scales) -> np.ndarray:
+        del options
+        x = (inputs[0].astype(np.float64) - scales.zeros[0]) * scales.steps[0][0]
+        return scales.requantized(function(x), 1 / scales.steps[-1][0], 0)
+
+    return compute
+
+
 def _softmax(options: Any, inputs: list[Any], scales: Scales) -> np.ndarray:
     powers = inputs[0].astype(np.float64) * scales.steps[0][0] * options.beta
     powers = np.exp(powers - powers.max(-1, keepdims=True))
     shares = powers / powers.sum(-1, keepdims=True)
     return scales.requantized(shares, 1 / scales.steps[-1][0], 0)
-
-
-def _pad(options: Any, inputs: list[Any], scales: Scales) -> np.ndarray:
-    return np.pad(inputs[0], inputs[1], constant_values=scales.zeros[0])
-
-
-def _strided_slice(options: Any, inputs: list[Any], scales: Scales) -> np.ndarray:
-    """A bit of a mask speaks of one place of (first, end, step)."""
-    del scales
-    x, places = inputs[0], []
-    for number, (first, end, step) in enumerate(zip(*inputs[1:])):
-        bit = 1 << number
-        if options.ellipsisMask & bit:
-            places.append(Ellipsis)
-        elif options.newAxisMask & bit:
-            places.append(np.newaxis)
-        elif options.shrinkAxisMask & bit:
-            places.append(int(first))
-        else:
-            end = first + end if options.offset else end
-            begun, ended = options.beginMask & bit, options.endMask & bit
-            places.append(slice(None if begun else first, None if ended else end, step))
-    return x[tuple(places)]
 
 
 _OPERATORS: dict[str, Callable[[Any, list[Any], Scales], Any]] = {
@@ -219,12 +207,9 @@ _OPERATORS: dict[str, Callable[[Any, list[Any], Scales], Any]] = {
     "AVERAGE_POOL_2D": _average_pool,
     "RELU": _activation(Activation.RELU),
     "RELU6": _activation(Activation.RELU6),
+    "LEAKY_RELU": arithmetic.leaky_relu,
+    "LOGISTIC": _function(lambda x: 1 / (1 + np.exp(-x))),
+    "TANH": _function(np.tanh),
     "SOFTMAX": _softmax,
-    "PAD": _pad,
-    "MINIMUM": lambda options, inputs, scales: np.minimum(*inputs),
-    "TRANSPOSE": lambda options, inputs, scales: np.transpose(*inputs),
-    "RESHAPE": lambda options, inputs, scales: inputs[0].reshape(inputs[1]),
-    "SHAPE": lambda options, inputs, scales: np.array(inputs[0].shape),
-    "STRIDED_SLICE": _strided_slice,
-    "PACK": lambda options, inputs, scales: np.stack(inputs),
+    **moving.OPERATORS,
 }

@@ -1,35 +1,16 @@
-"""One scale and zero point a tensor; shared by an adder layer's activations and its filters.
-
-The range of what adder layers read is chosen so that the error of their outputs, after batch
-normalization, is smallest: a smaller range rounds more finely and cuts off more.
-"""
+"""One scale and zero point a tensor; shared by an adder layer's activations and its filters."""
 
 import dataclasses
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from export.tflite.graph import Graph, get_options
-from export.tflite.int8.observation import Observation
-from export.tflite.responses import CUSTOM_OPERATOR
 from pkkd_tf import ops
-from pkkd_tf.quantization import calibration
 from pkkd_tf.quantization.fake_quantize import scale_and_zero_point
 from pkkd_tf.quantization.integer import LEAST, MOST
 
-SAME_SCALE = (
-    "MAX_POOL_2D",
-    "AVERAGE_POOL_2D",
-    "RESHAPE",
-    "PAD",
-    "TRANSPOSE",
-    "STRIDED_SLICE",
-)
-OPERATIONS = 1 << 26  # |x - f| a layer and candidate, at most
 SMALLEST_RANGE = 1e-6
-LARGEST_RATIO = 2**7  # of a step that is added to that of the sum; TFLite's ADD errs from 2**8 on
-Range = tuple[np.ndarray, float, float]  # filters of an adder layer, and what they are rounded in
 
 
 @dataclasses.dataclass(frozen=True)
@@ -130,86 +111,3 @@ class AdderLayer:
         """How many those are, of images as large as `x` holds."""
         pixels = x[0, ..., 0].size / np.prod(self.geometry["strides"])
         return max(1, int(operations / (pixels * self.filters.size)))
-
-
-def choose(
-    graph: Graph, observed: Observation, bits: int, ranges: Sequence[Range] = ()
-) -> dict[int, Scale]:
-    """A scale for each tensor of a float network.
-
-    Args:
-        graph: the network, adder operators fused.
-        observed: it on calibration images, inputs of adder operators kept.
-        bits: of the tensors that adder operators read; all others have 8.
-        ranges: of adder layers where they are known. Where the layers that read one tensor have
-            different ones, that tensor's is searched.
-
-    Returns:
-        dict from the number of a tensor to its `Scale`; tensors tied by `SAME_SCALE` have one.
-    """
-    first = {t: t for t in observed.low}
-    for operator in graph.operators:
-        if graph.name(operator) in SAME_SCALE and operator.outputs[0] in first:
-            first[operator.outputs[0]] = first[operator.inputs[0]]
-    scales = {}
-    for root in dict.fromkeys(first.values()):
-        tied = [t for t in first if first[t] == root]
-        readers = [o for o in graph.named(CUSTOM_OPERATOR) if o.inputs[0] in tied]
-        bounds = min(observed.low[t] for t in tied), max(observed.high[t] for t in tied)
-        scale = _prescribed(graph, root) or _known(graph, readers, ranges, bits)
-        least = _least_step(graph, root, scales, dead=scale is None and not any(bounds))
-        if scale is None and readers and any(bounds):
-            scale = _best(graph, observed, readers, bounds, bits)
-        scale = scale or Scale.of_range(*bounds, bits if readers else 8)
-        scales |= dict.fromkeys(tied, scale.at_least(least))
-    return scales
-
-
-def _prescribed(graph: Graph, tensor: int) -> Scale | None:
-    """What TFLite's quantization specification demands of an operator's output."""
-    producer = graph.producer(tensor)
-    is_softmax = producer is not None and graph.name(producer) == "SOFTMAX"
-    return Scale(1 / 256, LEAST) if is_softmax else None
-
-
-def _least_step(graph: Graph, tensor: int, scales: dict[int, Scale], dead: bool) -> float:
-    """That of the inputs for a tensor of which only 0 is known; a small part of it for sums."""
-    producer = graph.producer(tensor)
-    if producer is None:
-        return float(dead)
-    adds = graph.name(producer) in ("ADD", "SUB")
-    inputs = [int(t) for t in (producer.inputs if adds else producer.inputs[:1])]
-    found = [scales[t] if t in scales else Scale.of_values(graph.constant(t)) for t in inputs]
-    largest = max(scale.step for scale in found)
-    return largest if dead else largest / LARGEST_RATIO if adds else 0.0
-
-
-def _known(graph: Graph, readers: list, ranges: Sequence[Range], bits: int) -> Scale | None:
-    """The range that all readers of a tensor were given; a layer is known by its filters."""
-    kernels = [graph.constant(operator.inputs[1]) for operator in readers]
-    found = {
-        (low, high)
-        for kernel in kernels
-        for filters, low, high in ranges
-        if _same_filters(kernel, filters)
-    }
-    return Scale.of_range(*found.pop(), bits) if len(found) == 1 else None
-
-
-def _same_filters(ours: np.ndarray, theirs: np.ndarray) -> bool:
-    """Depthwise filters are (kh, kw, C, m) in Keras and (kh, kw, 1, C * m) here."""
-    return ours.size == theirs.size and np.array_equal(ours.ravel(), theirs.ravel())
-
-
-def _best(graph: Graph, observed: Observation, readers: list, bounds: Any, bits: int) -> Scale:
-    layers = [AdderLayer(graph, operator) for operator in readers]
-    images = [
-        a.images(observed.samples[int(o.inputs[0])], OPERATIONS) for a, o in zip(layers, readers)
-    ]
-    exact = [layer.response(x) for layer, x in zip(layers, images)]
-
-    def error(low: float, high: float) -> float:
-        scale = Scale.of_range(low, high, bits)
-        return sum(layer.error(x, y, scale) for layer, x, y in zip(layers, images, exact))
-
-    return Scale.of_range(*calibration.search(np.array(bounds), error, bits), bits)

@@ -1,0 +1,144 @@
+"""Which scale each tensor of a network gets.
+
+The range of what adder layers read is chosen so that the error of their outputs, after batch
+normalization, is smallest: a smaller range rounds more finely and cuts off more.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from export.program import ExportError
+from export.tflite.graph import Graph
+from export.tflite.int8.observation import Observation
+from export.tflite.int8.scales import AdderLayer, Scale
+from export.tflite.int8.ties import SAME_SCALE, tied_constants, tied_groups
+from export.tflite.responses import CUSTOM_OPERATOR
+from pkkd_tf.quantization import calibration
+from pkkd_tf.quantization.integer import LEAST
+
+OPERATIONS = 1 << 26  # |x - f| a layer and candidate, at most
+LARGEST_RATIO = 2**7  # of a step that is added to that of the sum; TFLite's ADD errs from 2**8 on
+# Of outputs, by TFLite's quantization specification.
+PRESCRIBED = {
+    "SOFTMAX": Scale(1 / 256, LEAST),
+    "LOGISTIC": Scale(1 / 256, LEAST),
+    "TANH": Scale(1 / 128, 0),
+}
+Range = tuple[np.ndarray, float, float]  # filters of an adder layer, and what they are rounded in
+
+
+def choose(
+    graph: Graph, observed: Observation, bits: int, ranges: Sequence[Range] = ()
+) -> dict[int, Scale]:
+    """A scale for each tensor of a float network.
+
+    Args:
+        graph: the network, adder operators fused.
+        observed: it on calibration images, inputs of adder operators kept.
+        bits: of the tensors that adder operators read; all others have 8.
+        ranges: of adder layers where they are known. Where the layers that read one tensor have
+            different ones, that tensor's is searched.
+
+    Returns:
+        dict from the number of a tensor to its `Scale`; those of a `tied_groups` group have one.
+
+    Raises:
+        ExportError: joined tensors cannot have one scale, or `bits` not be kept to.
+    """
+    scales, dead = {}, set()
+    groups = tied_groups(graph, observed.low)
+    for group in groups:
+        readers = [o for o in graph.named(CUSTOM_OPERATOR) if o.inputs[0] in group]
+        own_bits = bits if readers else 8
+        bounds = _bounds(graph, observed, group)
+        scale = _prescribed(graph, group, own_bits) or _known(graph, readers, ranges, bits)
+        if scale is None and not any(bounds):
+            dead |= set(group)
+        elif scale is None and readers:
+            scale = _best(graph, observed, readers, bounds, bits)
+        scales |= dict.fromkeys(group, scale or Scale.of_range(*bounds, own_bits))
+    return _widened(graph, groups, scales, dead)
+
+
+def _bounds(graph: Graph, observed: Observation, group: list[int]) -> tuple[float, float]:
+    constants = tied_constants(graph, group)
+    lows = [observed.low[t] for t in group] + [float(values.min()) for values in constants]
+    highs = [observed.high[t] for t in group] + [float(values.max()) for values in constants]
+    return min(lows), max(highs)
+
+
+def _prescribed(graph: Graph, group: list[int], bits: int) -> Scale | None:
+    """What TFLite's quantization specification demands of the operators that make a group."""
+    producers = [graph.producer(t) for t in group]
+    makers = [None if p is None else graph.name(p) for p in producers]
+    makers = [name for name in makers if name not in SAME_SCALE]
+    makers += [None for _ in tied_constants(graph, group)]
+    demanded = {PRESCRIBED.get(name) if name else None for name in makers}
+    scale = next((scale for scale in demanded if scale), None)
+    if scale and (len(demanded) > 1 or bits < 8):
+        raise ExportError(
+            f"Outputs of {', '.join(PRESCRIBED)} have 8 bits and a scale of their own, by TFLite's "
+            "specification: other tensors cannot be joined with them. Received: joined outputs of "
+            f"{', '.join(name or 'the network itself' for name in makers)}, bits={bits}"
+        )
+    return scale
+
+
+def _widened(
+    graph: Graph, groups: list[list[int]], scales: dict[int, Scale], dead: set[int]
+) -> dict[int, Scale]:
+    """Makes steps as large as `_least_step` wants them, which may depend on each other."""
+    wider = True
+    while wider:
+        wider = False
+        for group in groups:
+            least = max(_least_step(graph, t, scales, t in dead) for t in group)
+            scale = scales[group[0]].at_least(least)
+            wider |= scale != scales[group[0]]
+            scales |= dict.fromkeys(group, scale)
+    return scales
+
+
+def _least_step(graph: Graph, tensor: int, scales: dict[int, Scale], dead: bool) -> float:
+    """That of the inputs for a tensor of which only 0 is known; a small part of it for sums."""
+    producer = graph.producer(tensor)
+    if producer is None:
+        return float(dead)
+    adds = graph.name(producer) in ("ADD", "SUB")
+    inputs = [int(t) for t in (producer.inputs if adds else producer.inputs[:1])]
+    found = [scales[t] if t in scales else Scale.of_values(graph.constant(t)) for t in inputs]
+    largest = max(scale.step for scale in found)
+    return largest if dead else largest / LARGEST_RATIO if adds else 0.0
+
+
+def _known(graph: Graph, readers: list, ranges: Sequence[Range], bits: int) -> Scale | None:
+    """The range that all readers of a tensor were given; a layer is known by its filters."""
+    kernels = [graph.constant(operator.inputs[1]) for operator in readers]
+    found = {
+        (low, high)
+        for kernel in kernels
+        for filters, low, high in ranges
+        if _same_filters(kernel, filters)
+    }
+    return Scale.of_range(*found.pop(), bits) if len(found) == 1 else None
+
+
+def _same_filters(ours: np.ndarray, theirs: np.ndarray) -> bool:
+    """Depthwise filters are (kh, kw, C, m) in Keras and (kh, kw, 1, C * m) here."""
+    return ours.size == theirs.size and np.array_equal(ours.ravel(), theirs.ravel())
+
+
+def _best(graph: Graph, observed: Observation, readers: list, bounds: Any, bits: int) -> Scale:
+    layers = [AdderLayer(graph, operator) for operator in readers]
+    images = [
+        a.images(observed.samples[int(o.inputs[0])], OPERATIONS) for a, o in zip(layers, readers)
+    ]
+    exact = [layer.response(x) for layer, x in zip(layers, images)]
+
+    def error(low: float, high: float) -> float:
+        scale = Scale.of_range(low, high, bits)
+        return sum(layer.error(x, y, scale) for layer, x, y in zip(layers, images, exact))
+
+    return Scale.of_range(*calibration.search(np.array(bounds), error, bits), bits)

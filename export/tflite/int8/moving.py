@@ -1,0 +1,56 @@
+"""Operators of an int8 network that move integers, in NumPy."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from export.tflite.int8.arithmetic import Scales
+
+
+def _reduce_max(options: Any, inputs: list[Any], scales: Scales) -> np.ndarray:
+    del scales
+    x, axes = inputs
+    return x.max(tuple(axes.reshape(-1)), keepdims=options.keepDims)
+
+
+def _concatenation(options: Any, inputs: list[Any], scales: Scales) -> np.ndarray:
+    """Any activation would be an operator of its own."""
+    del scales
+    return np.concatenate(inputs, options.axis)
+
+
+def _pad(options: Any, inputs: list[Any], scales: Scales) -> np.ndarray:
+    return np.pad(inputs[0], inputs[1], constant_values=scales.zeros[0])
+
+
+def _strided_slice(options: Any, inputs: list[Any], scales: Scales) -> np.ndarray:
+    """A bit of a mask speaks of one place of (first, end, step)."""
+    del scales
+    x, places = inputs[0], []
+    for number, (first, end, step) in enumerate(zip(*inputs[1:])):
+        bit = 1 << number
+        if options.ellipsisMask & bit:
+            places.append(Ellipsis)
+        elif options.newAxisMask & bit:
+            places.append(np.newaxis)
+        elif options.shrinkAxisMask & bit:
+            places.append(int(first))
+        else:
+            end = first + end if options.offset else end
+            begun, ended = options.beginMask & bit, options.endMask & bit
+            places.append(slice(None if begun else first, None if ended else end, step))
+    return x[tuple(places)]
+
+
+OPERATORS: dict[str, Callable[[Any, list[Any], Scales], Any]] = {
+    "REDUCE_MAX": _reduce_max,
+    "CONCATENATION": _concatenation,
+    "PAD": _pad,
+    "MINIMUM": lambda options, inputs, scales: np.minimum(*inputs),
+    "TRANSPOSE": lambda options, inputs, scales: np.transpose(*inputs),
+    "RESHAPE": lambda options, inputs, scales: inputs[0].reshape(inputs[1]),
+    "SHAPE": lambda options, inputs, scales: np.array(inputs[0].shape),
+    "STRIDED_SLICE": _strided_slice,
+    "PACK": lambda options, inputs, scales: np.stack(inputs),
+}
