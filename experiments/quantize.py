@@ -54,23 +54,21 @@ def run(options: dict[str, Any]) -> dict[str, Any]:
     began = time.monotonic()
 
     def measure(step: str, model: keras.Model) -> None:
-        found, seconds = (
-            evaluate.accuracy(model, data, options["batch_size"]),
-            time.monotonic() - began,
-        )
-        steps.append({"name": step, "accuracy": found, "seconds": seconds})
+        found = evaluate.accuracy(model, data, options["batch_size"])
+        steps.append({"name": step, "accuracy": found, "seconds": time.monotonic() - began})
         print(f"{step:24s} {100 * found:6.2f} % of {data.num_test:,} images", flush=True)
 
-    measure(STEPS[0], network)
     sample = data.sample(min(options["calibration_images"], data.num_train))
     grouped = options["bits"], options["scale_groups"], options["train_ranges"]
     quantized = quantization.quantize_model(network, sample, *grouped)
     quantized.jit_compile = False  # as `networks.load` has it
+    training = _training(quantized, teacher, options)  # refuses a teacher that does not fit
+    measure(STEPS[0], network)
     measure(STEPS[1], quantized)
     quantization.reestimate_batch_norm(quantized, _augmented(data, options))
     measure(STEPS[2], quantized)
     if options["epochs"]:
-        _fine_tune(quantized, teacher, data, options)
+        _fine_tune(training, data, options)
         measure(STEPS[3], quantized)
     return _write(folder, quantized, data, steps, options)
 
@@ -98,10 +96,8 @@ def _augmented(data: Any, options: dict[str, Any]) -> np.ndarray:
     return np.concatenate([images.numpy() for images, _ in data.train(batch).take(count)])
 
 
-def _fine_tune(model: keras.Model, teacher: Any, data: Any, options: dict[str, Any]) -> None:
-    batch, epochs = options["batch_size"], options["epochs"]
-    steps = data.steps_per_epoch(batch)
-    training = pkkd_tf.PKKD(
+def _training(model: keras.Model, teacher: Any, options: dict[str, Any]) -> pkkd_tf.PKKD:
+    return pkkd_tf.PKKD(
         model,
         teacher,
         method="kd" if teacher else "plain",
@@ -109,6 +105,11 @@ def _fine_tune(model: keras.Model, teacher: Any, data: Any, options: dict[str, A
         teacher_mode="fixed" if teacher else "progressive",
         monitor_every=0,
     )
+
+
+def _fine_tune(training: pkkd_tf.PKKD, data: Any, options: dict[str, Any]) -> None:
+    batch, epochs = options["batch_size"], options["epochs"]
+    steps = data.steps_per_epoch(batch)
     rate = keras.optimizers.schedules.CosineDecay(options["learning_rate"], steps * epochs)
     training.compile(pkkd_tf.optimizers.AdderSGD(rate))
     training.fit(
@@ -171,7 +172,7 @@ def define() -> None:
     flag.DEFINE_string("data_dir", None, "Folder of the data set.")
     flag.DEFINE_integer("image_size", None, "Pixels; imagenet only.", lower_bound=8)
     flag.DEFINE_enum("augmentation", "standard", ("standard", "none"), "In fine-tuning.")
-    flag.DEFINE_integer("limit_train", None, "Use that many training images.", lower_bound=1)
+    flag.DEFINE_integer("limit_train", None, "Use that many training images.", lower_bound=2)
     flag.DEFINE_integer("bits", 8, "Of inputs and filters of the adder layers.", 2, 8)
     flag.DEFINE_integer("scale_groups", 1, "Most groups of filters in a layer.", lower_bound=1)
     flag.DEFINE_bool("train_ranges", False, "Fine-tuning changes the ranges too.")

@@ -88,6 +88,18 @@ def test_batches_that_are_too_large_are_seen_at_once(network, tmp_path, monkeypa
         quantize.run(options(network, tmp_path, augmentation="none", **sizes))
 
 
+def test_teachers_that_do_not_fit_are_seen_at_once(network, tmp_path, monkeypatch):
+    monkeypatch.setattr(evaluate, "accuracy", lambda *_: pytest.fail("it measures"))
+    pixels = keras.Input((8, 8, 1))
+    teacher = keras.Model(pixels, keras.layers.Dense(7)(keras.layers.Flatten()(pixels)))
+    teacher.save(tmp_path / "teacher.keras")
+    sizes = {"batch_size": 8, "calibration_images": 8, "norm_images": 8, "limit_train": 8}
+    how = {"augmentation": "none", "image_size": None, "bits": 8, "scale_groups": 1}
+    how |= {"teacher": str(tmp_path / "teacher.keras"), "alpha": 1.0, "temperature": 1.0}
+    with pytest.raises(ValueError, match="Received: .*7"):
+        quantize.run(options(network, tmp_path, **sizes, **how, train_ranges=False, epochs=1))
+
+
 def test_no_step_is_measured_under_xla(network, tmp_path, monkeypatch):
     """Keras would choose it for all of them where there is a GPU."""
     found = []
