@@ -5,7 +5,7 @@ from typing import Any
 
 import keras
 
-from pkkd_tf.data.repetition import warning_of_repetition
+from pkkd_tf.data.repetition import warn_of_repetition
 from pkkd_tf.distillation import monitor
 from pkkd_tf.distillation.arguments import (
     FEATURE_SHARE,
@@ -27,8 +27,10 @@ from pkkd_tf.distillation.matching import (
     pass_through,
 )
 from pkkd_tf.distillation.recomputation import RecomputedNetwork, output_of
+from pkkd_tf.distillation.running_averages import warn_of_slow_averages
 from pkkd_tf.distillation.saving import StoredModel
 from pkkd_tf.distillation.training_step import TrainedModel
+from pkkd_tf.distillation.warned_fit import warned
 from pkkd_tf.layers.common import PACKAGE
 
 
@@ -223,7 +225,7 @@ class PKKD(TrainedModel, StoredModel):
             self.teacher_optimizer = teacher_optimizer
             teacher_optimizer.build(self.teacher_variables)
 
-    fit = warning_of_repetition(TrainedModel.fit)
+    fit = warned(TrainedModel.fit, warn_of_repetition, warn_of_slow_averages)
 
     def _maybe_symbolic_build(self, *args: Any, **kwargs: Any) -> None:
         """Nothing to build after `compile`; Keras' attempt fails between several workers."""

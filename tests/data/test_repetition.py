@@ -9,7 +9,8 @@ import pytest
 
 import pkkd_tf.data
 from pkkd_tf import PKKD
-from pkkd_tf.data.repetition import warning_of_repetition
+from pkkd_tf.data.repetition import warn_of_repetition
+from pkkd_tf.distillation.warned_fit import warned
 
 
 @pytest.fixture(scope="module")
@@ -17,10 +18,12 @@ def data():
     return pkkd_tf.data.load("digits", limit_train=16)
 
 
-@warning_of_repetition
 @functools.wraps(keras.Model.fit)
-def fit(*args, **kwargs):
+def returned(*args, **kwargs):
     return args, kwargs
+
+
+fit = warned(returned, warn_of_repetition)
 
 
 def test_batches_are_the_same_when_iterated_again_and_new_in_a_later_epoch(data):

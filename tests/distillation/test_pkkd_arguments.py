@@ -1,5 +1,7 @@
 """What `PKKD` refuses, with the rule and the values received."""
 
+import warnings
+
 import keras
 import numpy as np
 import pytest
@@ -297,3 +299,26 @@ def test_arguments_that_the_method_makes_no_use_of_are_refused(method, name, val
         f"`{name}` must be left out where the method makes no use of it. Received: {name}="
     )
     assert str(error.value).endswith(f", method={method!r}")
+
+
+@pytest.mark.parametrize("given", ["arrays", "dataset", "steps"])
+def test_running_averages_that_lag_behind_are_warned_of(given):
+    """Where training is shorter than 15 times what they average over."""
+    student = network("adder")
+    norms = [a for a in student.layers if isinstance(a, keras.layers.BatchNormalization)]
+    norms[0].momentum, norms[1].momentum, norms[2].momentum = 0.99, 0.96, 0.95
+    model, (images, labels) = compiled(student, method="plain"), batch(64)
+    data = tf.data.Dataset.from_tensor_slices((images, labels)).batch(16)
+    data = data.repeat() if given == "steps" else data
+    how = {"x": images, "y": labels, "batch_size": 16} if given == "arrays" else {"x": data}
+    how |= {"steps_per_epoch": 4} if given == "steps" else {}
+    received = "Received: 4 steps, momentum=0.99 of 'stem_norm' and 1 others"
+    with pytest.warns(UserWarning, match=received) as found:
+        model.fit(**how, verbose=0)
+    assert found[0].filename == __file__
+    norms[0].trainable = False  # uses its statistics and changes none
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", "Batch normalization of an adder network")
+        model.fit(**how, epochs=94, initial_epoch=93, verbose=0)  # 376 steps, 375 are enough
+        with pytest.raises(UserWarning, match="Received: 372 steps, momentum=0.96"):
+            model.fit(**how, epochs=93, initial_epoch=92, verbose=0)

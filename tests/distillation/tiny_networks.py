@@ -1,5 +1,7 @@
 """Networks of two adder layers on 8x8 images, and steps of training without the graph's trace."""
 
+import functools
+
 import keras
 import numpy as np
 
@@ -8,7 +10,10 @@ from pkkd_tf.layers import AdderConv2D
 from pkkd_tf.optimizers import AdderSGD
 
 CLASSES = 5
-NORMS = {"batch": keras.layers.BatchNormalization, "layer": keras.layers.LayerNormalization}
+NORMS = {
+    "batch": functools.partial(keras.layers.BatchNormalization, momentum=0.9),
+    "layer": keras.layers.LayerNormalization,
+}
 
 
 def network(kind, norm="batch", width=4, names=("conv1", "conv2"), sizes=(3, 1), **options):

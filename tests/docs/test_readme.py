@@ -5,6 +5,7 @@ import re
 import shlex
 import subprocess
 import sys
+import warnings
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ import pkkd_tf
 
 ROOT = pathlib.Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-FIRST, LOADING = re.findall(r"```python\n(.*?)```", README, re.DOTALL)[:2]
+FIRST, LOADING, OWN = re.findall(r"```python\n(.*?)```", README, re.DOTALL)[:3]
 # Those with flags: `make demo` types the one without, which the gate does before the tests.
 COMMANDS = re.findall(r"^python -m (experiments\.\w+) (.*)$", README, re.MULTILINE)
 DEPLOY = re.findall(r"^python -m ((?:export|custom_ops)\.\w+)(.*)$", README, re.MULTILINE)
@@ -50,6 +51,18 @@ def test_first_lines_of_python_train_a_student():
     exec(FIRST.replace("epochs=25", "epochs=2"), namespace)
     assert namespace["model"].student.name == "digits_resnet_adder"
     assert int(namespace["model"].optimizer.iterations) == 2 * 22
+
+
+@pytest.mark.slow
+def test_networks_of_a_readers_own(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    namespace = {}
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", "Batch normalization of an adder network")
+        exec(OWN.replace("epochs=25", "epochs=2").replace("25 *", "2 *"), namespace)
+    assert namespace["model"].matched_layers == ["conv0", "conv1", "conv2"]
+    student = tf.keras.models.load_model("student.keras")
+    assert student.count_params() == namespace["model"].student.count_params()
 
 
 @pytest.mark.slow
