@@ -48,7 +48,8 @@ def record(run: Any, folder: pathlib.Path, results: pathlib.Path) -> None:
 def write(results: pathlib.Path, table: list[dict[str, Any]]) -> None:
     """Writes the rows of runs.csv."""
     text = io.StringIO()
-    writer = csv.DictWriter(text, list(table[0]), lineterminator="\n")
+    names = list(dict.fromkeys(name for row in table for name in row))
+    writer = csv.DictWriter(text, names, lineterminator="\n")
     writer.writeheader()
     writer.writerows(table)
     write_files(results, {"runs.csv": text.getvalue().encode()})
@@ -125,7 +126,13 @@ def curves(results: pathlib.Path) -> list[str]:
     for (dataset, model, method, choice, epochs, batch, more), same in groups(
         read(results)
     ).items():
-        found = [Table(results / "curves" / f"{run['run']}.csv", 10**9) for run in same]
+        files = [results / "curves" / f"{run['run']}.csv" for run in same]
+        if missing := [str(file) for file in files if not file.is_file()]:
+            raise SystemExit(
+                "error: --results must hold the curve of every run in runs.csv. "
+                f"Received: no {', '.join(missing)}"
+            )
+        found = [Table(file, 10**9) for file in files]
         lines = np.array([history.column("val_accuracy") for history in found])
         kind = "CNN" if method == "cnn" else f"{method.upper()} ANN"
         name = " ".join(part for part in (kind, choice, more) if part)

@@ -23,9 +23,11 @@ class History(keras.callbacks.Callback):
         verbose: whether to print the time left.
     """
 
-    def __init__(self, epochs: Table, layers: Table, batch_size: int, steps: int, verbose: int):
+    def __init__(
+        self, epochs: Table, layers: Table, batch_size: int, steps: int, last: int, verbose: int
+    ):
         super().__init__()
-        self.epochs, self.layers = epochs, layers
+        self.epochs, self.layers, self.last = epochs, layers, last
         self.batch_size, self.steps, self.verbose = batch_size, steps, verbose
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
@@ -47,7 +49,7 @@ class History(keras.callbacks.Callback):
         statistics = self.model.layer_statistics() if self.model.monitor.every else {}
         self.layers.add([{**place, "layer": name, **s} for name, s in statistics.items()])
         if self.verbose:
-            left = (self.params["epochs"] - epoch - 1) * seconds
+            left = (self.last - epoch - 1) * seconds
             print(f"  {rate:,.0f} images/s, {_duration(left)} left", flush=True)
 
     def _learning_rate(self) -> float:

@@ -93,8 +93,13 @@ def make_strategy(name: str) -> tf.distribute.Strategy:
         name = "mirrored" if len(gpus) > 1 else "one_device"
     if name == "mirrored":
         devices = gpus or tf.config.list_logical_devices("CPU")
-        return tf.distribute.MirroredStrategy([device.name for device in devices])
+        return _mirrored(*(device.name for device in devices))
     return tf.distribute.get_strategy()
+
+
+@functools.cache  # another one would number its sums over replicas from the start again
+def _mirrored(*names: str) -> tf.distribute.Strategy:
+    return tf.distribute.MirroredStrategy(names)
 
 
 @functools.cache  # TensorFlow joins a cluster once in a process

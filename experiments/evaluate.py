@@ -38,6 +38,7 @@ def run(options: dict[str, Any]) -> float:
     network = networks.load(options["model"], "--model")
     where = {name: options[name] for name in ("data_dir", "image_size")}
     data = pkkd_tf.data.load(options["dataset"], augmentation="none", **where)
+    networks.check_classes(network, data, "--model")
     found = accuracy(network, data, options["batch_size"])
     print(f"{100 * found:.2f} % of {data.num_test:,} test images")
     return found

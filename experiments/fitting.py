@@ -33,7 +33,7 @@ def fit(
     seconds = options["checkpoint_seconds"]
     saver = StateSaver(checkpoints, tables, Position(epochs, steps), start, seconds, workers)
     saver.catch_signals()
-    written = [History(*tables, batch, steps, verbose)]
+    written = [History(*tables, batch, steps, epochs, verbose)]
     if options["tensorboard"]:
         written.append(keras.callbacks.TensorBoard(str(folder / "tensorboard")))
     callbacks = [StopOnNaN(options["on_nan"]), *(written if workers.is_chief else []), saver]

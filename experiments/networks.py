@@ -1,6 +1,7 @@
 """Networks from files that anybody may have written."""
 
 import os
+from typing import Any
 
 import keras
 
@@ -38,3 +39,13 @@ def load(path: str | os.PathLike, flag: str, error_type: type[RunError] = RunErr
         ) from error
     model.jit_compile = False
     return model
+
+
+def check_classes(network: keras.Model, data: Any, flag: str) -> None:
+    """Raises `RunError` unless a network has an output for each class of a data set."""
+    shape = network.output_shape
+    if len(shape) != 2 or shape[1] != data.num_classes:
+        raise RunError(
+            f"{flag} must be a network of one output for each class of --dataset. "
+            f"Received: output shape={shape}, classes of {data.name}={data.num_classes}"
+        )

@@ -9,7 +9,6 @@ network also learns from that one's logits; the float network itself serves. --e
 fine-tuning. First convolution and classifier keep 8 bits.
 """
 
-import os
 import sys
 import time
 from pathlib import Path
@@ -23,9 +22,17 @@ import pkkd_tf
 from experiments import errors, evaluate, flags, networks, report, results
 from experiments.callbacks import StopOnNaN
 from experiments.errors import RunError
+from experiments.folders import check_writable
 from pkkd_tf import quantization
 
-NEEDS = (flags.Need(("alpha", "temperature"), "--teacher", lambda options: options["teacher"]),)
+NEEDS = (
+    flags.Need(("alpha", "temperature"), "--teacher", lambda options: options["teacher"]),
+    flags.Need(
+        ("teacher", "train_ranges", "learning_rate"),
+        "--epochs of at least 1",
+        lambda options: options["epochs"],
+    ),
+)
 WRITTEN = ("quantized.keras", "report.json", "report.md")
 STEPS = ("float", "quantized", "batch norm re-estimated", "fine-tuned")
 
@@ -48,6 +55,7 @@ def run(options: dict[str, Any]) -> dict[str, Any]:
     network = networks.load(options["model"], "--model")
     teacher = networks.load(options["teacher"], "--teacher") if options["teacher"] else None
     data = _data(options)
+    networks.check_classes(network, data, "--model")
     if options["epochs"]:
         data.steps_per_epoch(options["batch_size"])  # refuses a batch that is too large
     steps: list[dict[str, Any]] = []
@@ -81,12 +89,7 @@ def _check_folder(folder: Path) -> None:
             f"--output must hold none of the files that are written. Received: output={folder}, "
             f"which holds {', '.join(taken)}"
         )
-    nearest = next(path for path in (folder, *folder.absolute().parents) if path.exists())
-    if not nearest.is_dir() or not os.access(nearest, os.W_OK):
-        raise RunError(
-            f"--output must be a folder that can be made and written. Received: output={folder}, "
-            f"where {nearest} cannot"
-        )
+    check_writable(folder)
 
 
 def _augmented(data: Any, options: dict[str, Any]) -> np.ndarray:

@@ -28,7 +28,7 @@ def write(
     files = [folder / f"{name}.keras" for name in networks]
     for network, file in zip(networks.values(), files):
         save_network(network, file)
-    drawn, fits = draw(folder, networks)
+    drawn, fits, left_out = draw(folder, networks)
     summary = {
         "program": program,
         "command": f"python -m experiments.{program} " + " ".join(sys.argv[1:]),
@@ -43,7 +43,7 @@ def write(
         "filters": fits,
         "files": [path.name for path in (*files, *sorted(folder.glob("*.csv")))],
         "pictures": drawn,
-        "notes": _notes(data),
+        "notes": _notes(data) + left_out,
     }
     report.write(folder, summary)
     return summary
@@ -59,17 +59,22 @@ def save_network(network: keras.Model, path: Path) -> None:
         partial.unlink(missing_ok=True)
 
 
-def draw(folder: Path, networks: dict[str, keras.Model]) -> tuple[list[str], Any]:
-    """Draws every picture there is data for; returns their names and the filters' fits."""
+def draw(folder: Path, networks: dict[str, keras.Model]) -> tuple[list[str], Any, list[str]]:
+    """Draws all there is data for; returns the pictures' names, the filters' fits and notes."""
     pictures.learning_curves(folder / "history.csv", folder / "learning_curves.png")
-    fits = pictures.filter_histograms(
-        networks["student"], networks.get("teacher"), folder / "filters.png"
-    )
+    student, teacher = networks["student"], networks.get("teacher")
+    notes = []
+    if teacher is not None and (missing := pictures.without_twin(student, teacher)):
+        teacher = None
+        notes.append(
+            f"The teacher's filters were not drawn: it has no layers named {', '.join(missing)}."
+        )
+    fits = pictures.filter_histograms(student, teacher, folder / "filters.png")
     names = ["learning_curves.png", "filters.png"]
     if Table(folder / "layers.csv", sys.maxsize).rows:
         pictures.layer_curves(folder / "layers.csv", folder / "layers.png")
         names.append("layers.png")
-    return names, fits
+    return names, fits, notes
 
 
 def _dataset(data: Any) -> dict[str, Any]:

@@ -10,6 +10,7 @@ import pkkd_tf
 from experiments import devices, executions, fitting, networks, placement, results
 from experiments.checkpoints import Checkpoints, Position
 from experiments.errors import RunError
+from experiments.folders import check_writable
 from experiments.identity import FREE, NEUTRAL
 from experiments.workers import BATCH_NORM, LOST, Workers
 from pkkd_tf import models
@@ -17,7 +18,7 @@ from pkkd_tf.distillation import PKKD, FeatureMatching
 from pkkd_tf.layers import anneal_l2
 from pkkd_tf.optimizers import AdderSGD
 
-SMOKE = {"epochs": 1, "batch_size": 8, "limit_train": 32, "monitor_every": 2}
+SMOKE = {"epochs": 1, "batch_size": 8}
 
 
 def run(dataset: str, program: str, options: dict[str, Any]) -> dict[str, Any] | None:
@@ -34,8 +35,7 @@ def run(dataset: str, program: str, options: dict[str, Any]) -> dict[str, Any] |
         RunError, ValueError, OSError: with a message for the user.
     """
     if options["smoke"]:
-        options = {**options, **SMOKE}
-        options["steps_per_execution"] = min(2, options["steps_per_execution"])
+        options = _smoke(options)
     workers = Workers(devices.set_up(options))
     try:
         return _run(dataset, program, options, workers)
@@ -43,6 +43,14 @@ def run(dataset: str, program: str, options: dict[str, Any]) -> dict[str, Any] |
         if not workers.shared:
             raise
         raise workers.lost(error) from error
+
+
+def _smoke(options: dict[str, Any]) -> dict[str, Any]:
+    """The same run on a few small batches, still to be had in as many parts as it is worked off."""
+    parts = options["accumulate_steps"] * max(options["logical_devices"], 1)
+    batch = parts * -(-SMOKE["batch_size"] // parts)
+    short = {name: min(2, options[name]) for name in ("monitor_every", "steps_per_execution")}
+    return {**options, **SMOKE, **short, "batch_size": batch, "limit_train": 4 * batch}
 
 
 def _run(
@@ -173,6 +181,7 @@ def _optimizer(steps: int, options: dict[str, Any]) -> AdderSGD:
 
 
 def _check_folder(folder: Path, resume: bool) -> None:
+    check_writable(folder)
     used = _has_checkpoint(folder) or (folder / "report.json").is_file()
     if used and not resume:
         raise RunError(

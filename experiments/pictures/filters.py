@@ -63,6 +63,13 @@ def filter_histograms(
     return fits
 
 
+def without_twin(student_model: keras.Model, teacher_model: keras.Model) -> list[str]:
+    """Names of the layers that `filter_histograms` draws and that the teacher has no kernel for."""
+    names = _adder_filters(student_model) or _convolution_filters(student_model)
+    leaves = _leaves(teacher_model)
+    return [name for name in names if _kernel(leaves.get(name)) is None]
+
+
 def _leaves(model: keras.Model, prefix: str = "") -> dict[str, keras.layers.Layer]:
     """Name -> layer; a layer inside a nested model is called "nested/layer"."""
     leaves = {}

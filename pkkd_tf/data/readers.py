@@ -123,9 +123,10 @@ def _checked(
             f"Received: {path} with dtype={images.dtype}, shape={images.shape}, "
             f"labels of shape {targets.shape}"
         )
-    if targets.min() < 0 or targets.max() >= num_classes:
+    whole = targets == np.floor(targets)  # False for what is no number
+    if not whole.all() or targets.min() < 0 or targets.max() >= num_classes:
         raise ValueError(
-            f"Labels must be in 0..{num_classes - 1}. "
+            f"Labels must be whole numbers in 0..{num_classes - 1}. "
             f"Received: labels from {targets.min()} to {targets.max()} beside {path}"
         )
     return images, targets.astype(np.int32)

@@ -125,7 +125,8 @@ def sums_over_replicas(model: Any) -> bool:
     A gradient through synchronised batch normalization sums over replicas, which TensorFlow cannot
     do inside of a condition.
     """
-    layers = [*model.student.layers, *(model.teacher.layers if model.teacher else [])]
+    networks = [model.student, *([model.teacher] if model.teacher else [])]
+    layers = [layer for network in networks for layer in network._flatten_layers()]
     synchronised = any(getattr(layer, "synchronized", False) for layer in layers)
     synchronised = synchronised and tf.distribute.has_strategy()
     if synchronised and model.monitor.every > 1:

@@ -92,7 +92,9 @@ class FusedBatchNorm(SharedLayer):
 def fused(model: keras.Model) -> keras.Model:
     """The functional `model`, its layers shared, its batch normalization fused where it can be."""
 
-    def shared(layer: Any) -> keras.layers.Layer:
+    def shared(layer: Any) -> Any:
+        if not isinstance(layer, keras.layers.Layer):  # a bare operation, as of `a + b`
+            return type(layer).from_config(layer.get_config())
         return FusedBatchNorm(layer) if can_be_fused(layer) else SharedLayer(layer)
 
     return keras.models.clone_model(model, clone_function=shared)

@@ -1,6 +1,7 @@
 """Which layers of student and teacher are compared, checked before anything is trained."""
 
 import math
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -9,9 +10,17 @@ import keras
 from pkkd_tf.layers import AdderConv2D, AdderDepthwiseConv2D
 
 
-def adder_layers(model: keras.Model) -> list[Any]:
-    """The layers of `model` that hold adder filters, in the model's order, nested ones included."""
-    return [layer for layer in model._flatten_layers() if filters_of(layer) is not None]
+def adder_layers(model: keras.Model) -> dict[str, Any]:
+    """The layers of `model` that hold adder filters, by name, in the model's order.
+
+    One inside of another network or layer is called "outer/inner".
+    """
+    found = {}
+    for layer in model._flatten_layers(include_self=False, recursive=False):
+        if filters_of(layer) is not None:
+            found[layer.name] = layer
+        found |= {f"{layer.name}/{name}": inner for name, inner in adder_layers(layer).items()}
+    return found
 
 
 def filters_of(layer: Any) -> Any:
@@ -39,11 +48,19 @@ def check_functional(model: Any, role: str) -> None:
             f"Received: {role}={model!r}"
         )
     last = model.outputs[0]._keras_history.operation
+    while getattr(last, "outputs", None):  # a network inside of this one
+        last = last.outputs[0]._keras_history.operation
     activation = getattr(last, "activation", None)
     if type(last).__name__ == "Softmax" or activation is keras.activations.softmax:
         raise ValueError(
             f"The {role} must end in logits: the losses apply the softmax themselves. "
             f"Received: {role}={model.name!r}, whose last layer {last.name!r} is a softmax"
+        )
+    shape = model.output_shape
+    if not isinstance(shape, tuple) or len(shape) != 2 or shape[1] is None or shape[1] < 2:
+        raise ValueError(
+            f"The {role} must end in logits (N, classes) of at least 2 classes, also for a yes or "
+            f"no. Received: {role}={model.name!r}, output shape={shape}"
         )
 
 
@@ -74,6 +91,8 @@ def match_layers(
     Returns:
         The names in the student's order.
 
+    Warns of adder layers inside of other networks, whose outputs cannot be read.
+
     Raises:
         ValueError: no layer can be matched, or a named one is missing, is no adder layer of the
             student, or differs in shape.
@@ -85,6 +104,13 @@ def match_layers(
         if isinstance(layer, AdderConv2D | AdderDepthwiseConv2D)
     }
     chosen = [n for n in ours if n in theirs] if names is None else list(names)
+    if names is None and (nested := [name for name in adder_layers(student) if "/" in name]):
+        warnings.warn(
+            "Adder layers inside of another network are not compared with the teacher's: call "
+            "their layers one by one, or name `matched_layers` to choose the others. Received: "
+            f"nested={nested}, compared={chosen}",
+            stacklevel=4,
+        )
     for name in chosen:
         _check_pair(name, ours, theirs)
     if not chosen:

@@ -131,9 +131,8 @@ class PKKD(TrainedModel, StoredModel):
         if method == "pkkd":
             self._match(matched_layers)
         self._extractors: Any = None  # made by `compile`
-        adders = [layer.name for layer in adder_layers(student)]
         self.monitor = monitor.LayerMonitor(
-            adders, self.matched_layers, monitor_every, beta, feature_share
+            list(adder_layers(student)), self.matched_layers, monitor_every, beta, feature_share
         )
         self._add_means()
         self.built = True

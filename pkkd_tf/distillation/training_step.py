@@ -119,7 +119,7 @@ class TrainedModel(LoggedModel):
 
     @steps.scoped("monitor")
     def _measure(self, tape: Any, weighted: dict[str, Any], outputs: Any, theirs: Any) -> None:
-        filters = [filters_of(layer).value for layer in adder_layers(self.student)]
+        filters = [filters_of(layer).value for layer in adder_layers(self.student).values()]
         scale = self.optimizer.scale_loss(tf.constant(1.0))
 
         def pairs() -> dict[str, tf.Tensor]:

@@ -163,6 +163,15 @@ def test_table_and_curves(tmp_path):
     assert [file.name for file in (results / "filters").iterdir()] == [f"{name}.png"]
     shown = f"\n![Filters of {name}: Laplace and Gaussian fitted.](filters/{name}.png)\n"
     assert results_table.filters(results) == shown
+    (results / "curves" / f"{name}.csv").unlink()
+    with pytest.raises(SystemExit, match=f"Received: no .*{name}.csv"):
+        results_table.curves(results)
+
+
+def test_runs_of_an_older_table_are_kept(tmp_path):
+    results_table.write(tmp_path, [{"run": "old", "seed": 0}, {"run": "new", "flags": "--eta=1"}])
+    old, new = results_table.read(tmp_path)
+    assert old == {"run": "old", "seed": "0", "flags": ""} and new["flags"] == "--eta=1"
 
 
 def queue(folder, names, **given):

@@ -96,6 +96,8 @@ def test_half_a_data_set_is_an_error(tmp_path):
         (random_images(0), np.arange(0), "shape=(0, 32, 32, 3), labels of shape (0,)"),
         (random_images(2), np.array([0, 10]), "Received: labels from 0 to 10 beside"),
         (random_images(2), np.array([-1, 1]), "Received: labels from -1 to 1 beside"),
+        (random_images(2), np.array([0.7, 1.0]), "be whole numbers in 0..9. Received: labels from"),
+        (random_images(2), np.array([np.nan, 1]), "Received: labels from nan to nan beside"),
     ],
 )
 def test_wrong_arrays_are_errors(tmp_path, images, labels, text):

@@ -8,6 +8,7 @@ from tiny_networks import batch, fit, network, pkkd
 
 from pkkd_tf.distillation.fused_norm import FusedBatchNorm, can_be_fused, fused
 from pkkd_tf.distillation.recomputation import RecomputedNetwork
+from pkkd_tf.layers import AdderConv2D
 from pkkd_tf.models import build
 from pkkd_tf.optimizers import AdderSGD
 
@@ -157,3 +158,36 @@ def test_an_empty_part_of_a_batch_moves_no_statistics(size):
         assert dx.shape == x.shape and not np.any(dgamma) and not np.any(dbeta)
     for found, wanted in zip(layer.variables, expected.variables, strict=True):
         np.testing.assert_allclose(found, wanted, rtol=2e-5)
+
+
+OPERATIONS = {
+    "sum": lambda x, y: x + y,
+    "product": lambda x, y: 2.0 * x * y,
+    "function": lambda x, y: keras.ops.relu(x) - keras.activations.silu(y),
+    "join": lambda x, y: keras.ops.concatenate([x, y], -1),
+    "slice": lambda x, y: x[:, ::2] + y[:, 1::2],
+}
+
+
+@pytest.mark.parametrize("name", OPERATIONS)
+def test_operations_that_are_no_layers(name):
+    x = keras.Input((6, 5, 3))
+    pair = [keras.layers.BatchNormalization()(keras.layers.Conv2D(4, 3)(x)) for _ in range(2)]
+    model = keras.Model(x, OPERATIONS[name](*pair))
+    images = tf.random.stateless_normal((8, 6, 5, 3), (0, 1))
+    exact = model(images, training=True)
+    np.testing.assert_allclose(fused(model)(images, training=True), exact, atol=1e-5)
+    np.testing.assert_allclose(fused(model)(images), model(images), atol=1e-5)
+    assert len(fused(model).operations) == len(model.operations)
+
+
+def test_networks_with_operations_are_trained():
+    x = keras.Input((8, 8, 1))
+    h = keras.layers.BatchNormalization(momentum=0.9)(AdderConv2D(4, 3, padding="same")(x))
+    h = keras.ops.relu(h[:, ::2] + 2.0 * h[:, 1::2])
+    model = keras.Model(x, keras.layers.Dense(5)(keras.layers.GlobalAveragePooling2D()(h)))
+    training = pkkd(model, method="plain", monitor_every=1)
+    training.compile(AdderSGD(0.1))
+    filters = np.array(model.layers[1].kernel)
+    assert np.isfinite(fit(training, 2).history["loss"]).all()
+    assert np.abs(filters - model.layers[1].kernel).max() > 0

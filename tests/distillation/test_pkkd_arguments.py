@@ -322,3 +322,51 @@ def test_running_averages_that_lag_behind_are_warned_of(given):
         model.fit(**how, epochs=94, initial_epoch=93, verbose=0)  # 376 steps, 375 are enough
         with pytest.raises(UserWarning, match="Received: 372 steps, momentum=0.96"):
             model.fit(**how, epochs=93, initial_epoch=92, verbose=0)
+
+
+def logits(x, units=CLASSES):
+    return keras.layers.Dense(units)(keras.layers.GlobalAveragePooling2D()(x))
+
+
+@pytest.mark.parametrize("shape", [(None, 1), (None, 8, 8, 4)])
+def test_logits_of_fewer_than_two_classes_are_refused(shape):
+    x = keras.Input((8, 8, 4))
+    model = keras.Model(x, logits(x, 1) if len(shape) == 2 else x)
+    with pytest.raises(ValueError) as error:
+        PKKD(model, method="plain")
+    assert str(error.value).endswith(f"output shape={shape}")
+
+
+def test_a_softmax_inside_of_the_last_network_is_refused():
+    x = keras.Input((8, 8, 1))
+    head = keras.Sequential([keras.layers.Dense(CLASSES), keras.layers.Softmax(name="last")])
+    model = keras.Model(x, keras.Sequential([head])(logits(x)))
+    with pytest.raises(ValueError, match="whose last layer 'last' is a softmax"):
+        PKKD(model, method="plain")
+
+
+def nested(kind):
+    """Two layers inside of a network, one of them of the outer layer's name."""
+    conv = AdderConv2D if kind == "adder" else keras.layers.Conv2D
+    x = inner = keras.Input((8, 8, 1))
+    for name in ("first", "same"):
+        x = conv(3, 3, padding="same", name=name)(x)
+    trunk = keras.Model(inner, x, name="trunk")
+    x = keras.Input((8, 8, 1))
+    return keras.Model(x, logits(conv(4, 1, name="same")(trunk(x))))
+
+
+def test_nested_adder_layers_are_measured_but_not_compared():
+    with pytest.warns(UserWarning, match=r"nested=\['trunk/first', 'trunk/same'\], compared=\['s"):
+        model = pkkd(nested("adder"), nested("convolution"), monitor_every=1)
+    model.compile(AdderSGD(0.1), run_eagerly=True)
+    logs = fit(model, 1).history
+    found = model.layer_statistics()
+    assert sorted(found) == ["same", "trunk/first", "trunk/same"]
+    assert all(row["filter_rms"] > 0 for row in found.values())
+    ranks = {name: row["effective_rank"] for name, row in found.items()}
+    assert ranks["trunk/first"] == ranks["trunk/same"] == 0 < ranks["same"]
+    np.testing.assert_allclose(logs["effective_rank"], ranks["same"], rtol=1e-6)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        pkkd(nested("adder"), nested("convolution"), matched_layers=["same"])

@@ -49,6 +49,5 @@ def test_a_run_tests_on_equal_batches(options, placement, monkeypatch):
     monkeypatch.setattr(PKKD, "fit", fit)
     monkeypatch.setattr(training.results, "write", lambda *_: None)
     monkeypatch.setitem(training.SMOKE, "batch_size", 64)
-    monkeypatch.setitem(training.SMOKE, "limit_train", 64)
     training.run("digits", "digits", {**options, "data_placement": placement})
     assert found == [60] * 6

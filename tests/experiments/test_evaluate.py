@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 import pkkd_tf
-from experiments import evaluate, networks
+from experiments import evaluate, networks, quantize
 from experiments.errors import RunError
 from pkkd_tf import pretrained
 
@@ -48,3 +48,15 @@ def test_file_that_is_not_there():
         RunError, match="--model must be an existing .keras file. Received: model=other"
     ):
         evaluate.run(options(model="other"))
+
+
+@pytest.mark.parametrize("program", [evaluate, quantize])
+def test_networks_of_other_classes_are_refused(program, tmp_path, monkeypatch):
+    monkeypatch.setattr(evaluate, "accuracy", lambda *_: pytest.fail("it measures"))
+    pixels = keras.Input((8, 8, 1))
+    network = keras.Model(pixels, keras.layers.Dense(7)(keras.layers.Flatten()(pixels)))
+    network.save(tmp_path / "seven.keras")
+    given = options(model=str(tmp_path / "seven.keras"), dataset="digits", epochs=0, seed=0)
+    given |= {"output": str(tmp_path / "out"), "teacher": None, "augmentation": "none"}
+    with pytest.raises(RunError, match=r"Received: output shape=\(None, 7\), classes of digits=10"):
+        program.run({**given, "limit_train": None})

@@ -125,6 +125,13 @@ def test_flags_that_would_do_nothing(tmp_path):
     assert done.returncode == 1 and done.stderr.strip().splitlines()[-1] == rule
 
 
+@pytest.mark.parametrize("flag", ["teacher", "train_ranges", "learning_rate"])
+def test_fine_tuning_needs_epochs(flag):
+    (need,) = [need for need in quantize.NEEDS if flag in need.names]
+    assert need.rule == "--epochs of at least 1"
+    assert need.holds({"epochs": 1}) and not need.holds({"epochs": 0})
+
+
 @pytest.mark.parametrize("flag", ["model", "teacher"])
 def test_missing_network(network, tmp_path, flag):
     message = f"--{flag} must be an existing .keras file. Received: {flag}=nowhere.keras"

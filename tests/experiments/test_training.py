@@ -19,7 +19,7 @@ from absl.testing import flagsaver
 
 import pkkd_tf
 from benchmarks import rows
-from experiments import flags, programs, training
+from experiments import devices, flags, programs, results, training
 from experiments.callbacks import StopOnNaN
 from experiments.checkpoints import Checkpoints, Position
 from experiments.errors import RunError
@@ -493,3 +493,47 @@ def test_sigterm_between_two_runs_ends_the_program(tmp_path):
     assert done.returncode == -signal.SIGTERM, done.stderr
     assert list((tmp_path / "run" / "checkpoints").iterdir())
     assert not (tmp_path / "run" / "plain").exists()
+
+
+def test_one_strategy_for_all_runs_of_a_process():
+    """A second one numbers its sums over replicas from the start again, and TensorFlow aborts."""
+    assert devices.make_strategy("mirrored") is devices.make_strategy("mirrored")
+
+
+def test_output_that_cannot_be_written_is_seen_before_the_data(options, tmp_path, monkeypatch):
+    (tmp_path / "file").write_bytes(b"mine")
+    monkeypatch.setattr(training, "load_data", lambda *_: pytest.fail("it reads"))
+    with pytest.raises(RunError, match="folder that can be made and written. .*/file cannot"):
+        training.run("digits", "digits", options(tmp_path / "file" / "run"))
+
+
+@pytest.mark.parametrize(
+    "arguments, expected",
+    [
+        ([], {"batch_size": 8, "limit_train": 32, "monitor_every": 2, "steps_per_execution": 1}),
+        (["--monitor_every=1"], {"monitor_every": 1}),
+        (["--beta=0.01", "--monitor_every=0"], {"monitor_every": 0, "beta": 0.01}),
+        (["--accumulate_steps=16"], {"batch_size": 16, "limit_train": 64}),
+        (["--accumulate_steps=3"], {"batch_size": 9, "limit_train": 36}),
+        (["--logical_devices=2", "--accumulate_steps=5"], {"batch_size": 10}),
+        (["--steps_per_execution=5"], {"steps_per_execution": 2}),
+    ],
+)
+def test_a_smoke_run_is_the_run_asked_for(options, arguments, expected, tmp_path):
+    found = training._smoke(options(tmp_path / "run", *arguments))
+    assert found["epochs"] == 1 and {name: found[name] for name in expected} == expected
+
+
+def test_a_teacher_of_other_layers_keeps_no_report_back(tmp_path, monkeypatch):
+    student = pkkd_tf.models.build("digits_resnet", "adder")
+    pixels = keras.Input((8, 8, 1))
+    teacher = keras.Model(pixels, keras.layers.Dense(10)(keras.layers.Flatten()(pixels)))
+    history = Table(tmp_path / "history.csv")
+    row = {"epoch": 1, "accuracy": 0.5, "val_accuracy": 0.5, "loss": 1.0, "val_loss": 1.0}
+    history.add([row | {"learning_rate": 0.1, "ce_loss": 1.0, "val_ce_loss": 1.0}])
+    history.write()
+    names, fits, notes = results.draw(tmp_path, {"student": student, "teacher": teacher})
+    assert "filters.png" in names and list(fits) == ["student"]
+    assert notes[0].startswith(
+        "The teacher's filters were not drawn: it has no layers named stage1"
+    )
