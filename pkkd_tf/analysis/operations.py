@@ -11,6 +11,15 @@ from pkkd_tf.distillation import PKKD
 from pkkd_tf.layers import AdderConv2D, AdderDense, AdderDepthwiseConv2D
 
 ADDERS = (AdderConv2D, AdderDepthwiseConv2D, AdderDense)
+NORMS = (keras.layers.BatchNormalization, keras.layers.LayerNormalization)
+ELEMENTWISE = (*NORMS, keras.layers.Normalization, keras.layers.PReLU)
+PRODUCTS = (
+    keras.layers.Attention,
+    keras.layers.AdditiveAttention,
+    keras.layers.Dot,
+    keras.layers.TimeDistributed,
+)
+PRODUCT_OPERATIONS = ("Matmul", "Dot", "Einsum", "Tensordot", "Inner", "Outer", "Vdot", "Conv")
 COUNTED = (keras.layers.Conv2D, keras.layers.DepthwiseConv2D, keras.layers.Dense)
 
 
@@ -64,8 +73,9 @@ def count_operations(model: keras.Model) -> list[LayerOperations]:
         One `LayerOperations` a layer, in the model's order.
 
     Raises:
-        ValueError: a layer is not built, its output size is unknown, or it has a weight matrix
-            and no rule here (recurrent, transposed, attention, ...).
+        ValueError: a layer is not built, its output size is unknown, or a layer or operation has a
+            weight matrix or multiplies tensors and no rule here (recurrent, transposed, attention,
+            time distributed, `keras.ops.matmul`, ...).
 
     Example:
         >>> layers = count_operations(pkkd_tf.models.resnet20())
@@ -75,7 +85,7 @@ def count_operations(model: keras.Model) -> list[LayerOperations]:
     Limits: a layer counts once, at the image size it was built for, even if a model calls it
     more often.
     """
-    return [_count(layer, name) for layer, name in _leaves(deployed(model), "")]
+    return [_count(layer, name) for layer, name in _leaves(deployed(model), "", set())]
 
 
 def deployed(model: keras.Model) -> keras.Model:
@@ -83,19 +93,23 @@ def deployed(model: keras.Model) -> keras.Model:
     return model.student if isinstance(model, PKKD) else model
 
 
-def _leaves(layer: Any, prefix: str) -> Iterator[tuple[Any, str]]:
-    """The layers that hold no others, with their path of names."""
+def _leaves(layer: Any, prefix: str, seen: set[int]) -> Iterator[tuple[Any, str]]:
+    """The layers that hold no others, each once, with their path of names."""
+    if id(layer) in seen:
+        return
+    seen.add(id(layer))
+    _check_has_a_rule(layer)
     if isinstance(layer, keras.Model):
         inner = layer.layers
     else:
         inner = list(layer._flatten_layers(include_self=False, recursive=False))
     for child in inner:
-        yield from _leaves(child, f"{prefix}{child.name}/")
+        yield from _leaves(child, f"{prefix}{child.name}/", seen)
     if not inner:
         yield layer, prefix.rstrip("/")
     elsewhere = {id(weight) for child in inner for weight in child.weights}
     own = [weight for weight in layer.weights if id(weight) not in elsewhere]
-    if not isinstance(layer, COUNTED):
+    if not isinstance(layer, COUNTED + ELEMENTWISE):
         _check_has_no_matrix(layer, own)
 
 
@@ -142,6 +156,22 @@ def _called_shape(layer: Any) -> tuple[int | None, ...] | None:
     """The output's shape without the batch where the layer was first called."""
     output: Any = getattr(layer, "output", None)
     return tuple(output.shape[1:]) if keras.backend.is_keras_tensor(output) else None
+
+
+def _check_has_a_rule(layer: Any) -> None:
+    """Products that leave no weights behind."""
+    operations = [
+        operation.name
+        for operation in getattr(layer, "operations", [])
+        if not isinstance(operation, keras.layers.Layer)
+        and type(operation).__name__.startswith(PRODUCT_OPERATIONS)
+    ]
+    if operations or isinstance(layer, PRODUCTS):
+        raise ValueError(
+            "What multiplies tensors must be a Conv2D, DepthwiseConv2D, Dense or one of their "
+            "adders, called on images, to be counted. "
+            f"Received: layer={layer.name!r}, type={type(layer).__name__}, operations={operations}"
+        )
 
 
 def _check_has_no_matrix(layer: Any, weights: list[Any]) -> None:

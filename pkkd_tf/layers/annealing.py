@@ -32,6 +32,7 @@ def anneal_l2(model: keras.Model, optimizer: Any, steps: int, start: float = 1.0
     The mixture is the training's alone. Tests, predictions, exports and files have the plain adder
     layer at all times; until `steps` its batch normalization's statistics are the mixture's, so
     what they show before then says little, and a network saved before then is of little use.
+    Frozen layers are plain ones too.
     Nothing of it is saved: after a model was loaded, or compiled with another optimizer, call it
     again. `w` follows the optimizer's count of steps, so training goes on where a checkpoint of
     the optimizer left it, and steps that are left out do not count.

@@ -64,7 +64,8 @@ def check_input_gradient(mode: str) -> str:
 
 def mark_adder_filters(variable: keras.Variable) -> None:
     """Tells the optimizer that the adaptive local learning rate applies to `variable`."""
-    variable.is_adder_filter = True  # type: ignore[attr-defined]
+    for known in (variable, variable.value):  # tapes that watch by themselves give the latter
+        known.is_adder_filter = True  # type: ignore[attr-defined]
 
 
 def is_adder_filter(variable: Any) -> bool:
@@ -82,9 +83,9 @@ def finish(layer: Any, outputs: Any) -> Any:
 
 
 def l2_weight(layer: Any, training: bool | None) -> tf.Tensor | None:
-    """What `anneal_l2` set for this step; None where nothing is mixed in: never but in training."""
+    """What `anneal_l2` set for this step; None where nothing is mixed in or nothing trains."""
     weight = getattr(layer, "l2_weight", None)
-    return weight() if training and weight else None
+    return weight() if training and weight and layer.trainable else None
 
 
 def respond(

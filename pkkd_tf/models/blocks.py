@@ -10,6 +10,7 @@ from typing import Any
 import keras
 
 from pkkd_tf.layers import AdderConv2D
+from pkkd_tf.layers.common import check_input_gradient
 
 KINDS = ("adder", "convolution")
 NORM_EPSILON = 1e-5
@@ -28,6 +29,11 @@ class Blocks:
     def __init__(self, kind: str, input_gradient: str, norm_momentum: float):
         if kind not in KINDS:
             raise ValueError(f"`kind` must be one of {KINDS}. Received: kind={kind!r}")
+        if not 0 <= norm_momentum < 1:
+            raise ValueError(
+                f"`norm_momentum` must be in [0, 1). Received: norm_momentum={norm_momentum!r}"
+            )
+        check_input_gradient(input_gradient)
         self.kind, self.input_gradient, self.norm_momentum = kind, input_gradient, norm_momentum
 
     def multiplying_conv(
@@ -117,7 +123,7 @@ class Blocks:
 
     def logits(self, x: Any) -> Any:
         """(N, classes), float32 also where the network computes in 16 bits."""
-        return keras.layers.Flatten(name="logits", dtype="float32")(x)
+        return keras.layers.Flatten(_LAST, name="logits", dtype="float32")(x)
 
 
 def he_fan_out() -> keras.initializers.Initializer:

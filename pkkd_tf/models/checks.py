@@ -13,7 +13,8 @@ def check_arguments(num_classes: Any, input_shape: Any) -> tuple[int, Any]:
             f"`num_classes` must be a positive integer. Received: num_classes={num_classes!r}"
         )
     if (
-        len(input_shape) != 3
+        not hasattr(input_shape, "__len__")
+        or len(input_shape) != 3
         or not _positive(input_shape[2])
         or not all(size is None or _positive(size) for size in input_shape[:2])
     ):

@@ -73,7 +73,7 @@ def build(
     entry = MODELS[model_name]
     return entry.function(
         num_classes=entry.num_classes if num_classes is None else num_classes,
-        input_shape=entry.input_shape if input_shape is None else tuple(input_shape),
+        input_shape=entry.input_shape if input_shape is None else input_shape,
         kind=kind,
         input_gradient=input_gradient,
         name=name or f"{model_name}_{kind}",

@@ -6,6 +6,7 @@ from pkkd_tf.models.blocks import Blocks
 from pkkd_tf.models.checks import check_arguments
 
 WIDTHS = (128, 128, 256, 256, 512, 512)
+SMALLEST = 8  # pixels that three pools leave one of
 
 
 def vgg_small(
@@ -47,9 +48,10 @@ def vgg_small(
         (None, 10)
     """
     num_classes, input_shape = check_arguments(num_classes, input_shape)
-    if None in input_shape:
+    if None in input_shape or min(input_shape[:2]) < SMALLEST:
         raise ValueError(
-            "VGG-small's classifier needs a known `input_shape`. "
+            "VGG-small's classifier needs a known `input_shape`, of at least "
+            f"{SMALLEST} x {SMALLEST} pixels. "
             f"Received: input_shape={input_shape!r}"
         )
     blocks = Blocks(kind, input_gradient, norm_momentum)
@@ -60,6 +62,6 @@ def vgg_small(
         if index % 2:
             x = blocks.max_pool(x, 2, f"conv{index}_pool")
         x = blocks.norm_relu(x, f"conv{index}")
-    x = keras.layers.Flatten(name="flatten")(x)
+    x = keras.layers.Flatten("channels_last", name="flatten")(x)
     x = blocks.multiplying_dense(x, num_classes, "head_dense")
     return keras.Model(inputs, blocks.logits(x), name=name)

@@ -24,7 +24,8 @@ from pkkd_tf.ops import compiled, fusible, reference
 
 PATHS = ("auto", "compiled", "reference")
 VARIABLE = "PKKD_TF_OPS"
-_chosen: list[str] = []
+_chosen: list[str] = []  # by `set_path`, where it was called
+_used: list[list[str]] = []  # of the `use_path` blocks that are open, in any thread
 
 
 def get_path() -> str:
@@ -33,11 +34,12 @@ def get_path() -> str:
     Raises:
         ValueError: the environment variable `PKKD_TF_OPS` holds something else.
     """
-    return _chosen[-1] if _chosen else _checked(os.environ.get(VARIABLE, "auto"), VARIABLE)
+    chosen = [*_chosen, *(path for (path,) in _used)]
+    return chosen[-1] if chosen else _checked(os.environ.get(VARIABLE, "auto"), VARIABLE)
 
 
 def set_path(path: str) -> None:
-    """Sets the path for everything that is traced from now on.
+    """Sets the path for everything that is traced from now on, in a `use_path` block too.
 
     Args:
         path: `"auto"`, `"compiled"` or `"reference"`.
@@ -46,11 +48,13 @@ def set_path(path: str) -> None:
         ValueError: another value.
     """
     _chosen[:] = [_checked(path, "path")]
+    for innermost in _used[-1:]:
+        innermost[0] = path
 
 
 @contextlib.contextmanager
 def use_path(path: str) -> Iterator[None]:
-    """Sets the path inside a `with` block.
+    """Sets the path inside a `with` block, for all threads: replicas have some of their own.
 
     Args:
         path: `"auto"`, `"compiled"` or `"reference"`.
@@ -62,11 +66,12 @@ def use_path(path: str) -> Iterator[None]:
         >>> with pkkd_tf.ops.use_path("reference"):
         ...     model.export("saved_model")
     """
-    _chosen.append(_checked(path, "path"))
+    own = [_checked(path, "path")]
+    _used.append(own)
     try:
         yield
     finally:
-        _chosen.pop()
+        _used[:] = [other for other in _used if other is not own]
 
 
 def path_for(dtype: tf.DType) -> Any:

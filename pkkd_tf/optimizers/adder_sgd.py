@@ -29,7 +29,7 @@ class AdderSGD(keras.optimizers.Optimizer):
     Args:
         learning_rate: float or `keras.optimizers.schedules.LearningRateSchedule`.
         momentum: float in [0, 1).
-        weight_decay: float >= 0, per step, added to the gradient.
+        weight_decay: float >= 0, per step, added to the gradient; None: 0.
         eta: float > 0, the adaptive learning rate's factor; 0.2 for CIFAR in the official code.
         name: string.
         **kwargs: the remaining arguments of `keras.optimizers.Optimizer` (clipping happens before
@@ -47,20 +47,19 @@ class AdderSGD(keras.optimizers.Optimizer):
         self,
         learning_rate: Any = 0.1,
         momentum: float = 0.9,
-        weight_decay: float = 0.0,
+        weight_decay: float | None = 0.0,
         eta: float = 0.2,
         name: str = "adder_sgd",
         **kwargs: Any,
     ):
         super().__init__(learning_rate=learning_rate, name=name, **kwargs)
+        weight_decay = 0.0 if weight_decay is None else weight_decay
         if not 0 <= momentum < 1 or weight_decay < 0 or not eta > 0:
             raise ValueError(
                 "`momentum` must be in [0, 1), `weight_decay` at least 0 and `eta` above 0. "
                 f"Received: momentum={momentum}, weight_decay={weight_decay}, eta={eta}"
             )
-        self.momentum = momentum
-        self.weight_decay = weight_decay
-        self.eta = eta
+        self.momentum, self.weight_decay, self.eta = map(float, (momentum, weight_decay, eta))
 
     def _apply_weight_decay(self, variables: list[keras.Variable]) -> None:
         """Nothing: Keras would shrink the variables; here the decay is part of the gradient."""

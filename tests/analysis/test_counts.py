@@ -227,3 +227,38 @@ def test_of_a_pair_the_student_is_counted():
     pair, lines, expected = PKKD(student, teacher), [], []
     assert summary(pair, lines.append) == summary(student, expected.append)
     assert lines == expected
+
+
+def test_a_layer_that_is_reached_by_two_ways_counts_once():
+    layer = layers.AdderConv2D(4, 3, padding="same", name="shared")
+    x = keras.Input((6, 6, 4))
+    inner = keras.Model(x, layer(x), name="inner")
+    image = keras.Input((6, 6, 4))
+    found = count_operations(keras.Model(image, keras.layers.Add()([inner(image), layer(image)])))
+    assert sum(r.additions for r in found) == 2 * 36 * 4 * 36
+    assert sum(r.parameters for r in found) == layer.count_params()
+
+
+def test_elementwise_weights_count_as_nothing():
+    x = keras.Input((6, 5, 2))
+    h = keras.layers.PReLU()(keras.layers.Normalization(axis=(1, 2, 3))(x))
+    found = count_operations(keras.Model(x, keras.layers.LayerNormalization(axis=[1, 2, 3])(h)))
+    assert sum(r.multiplications + r.additions for r in found) == 0
+    assert sum(r.parameters for r in found) > 60
+
+
+PRODUCTS = {
+    "attention": lambda x: keras.layers.Attention()([x, x]),
+    "dot": lambda x: keras.layers.Dot(2)([x, x]),
+    "matmul": lambda x: keras.ops.matmul(x, keras.ops.transpose(x, (0, 2, 1))),
+    "einsum": lambda x: keras.ops.einsum("nij,nkj->nik", x, x),
+    "time": lambda x: keras.layers.TimeDistributed(layers.AdderDense(4))(x),
+}
+
+
+@pytest.mark.parametrize("name", PRODUCTS)
+def test_products_without_a_rule_are_refused(name):
+    x = keras.Input((6, 4))
+    model = keras.Model(x, PRODUCTS[name](x))
+    with pytest.raises(ValueError, match="What multiplies tensors must be a Conv2D"):
+        count_operations(model)

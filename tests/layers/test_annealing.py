@@ -130,3 +130,14 @@ def test_networks_that_cannot_be_annealed():
     quantized = quantization.quantize_model(model, numbers((2, 7, 8, 4)), 8)
     with pytest.raises(ValueError, match=f"{message}.*others=\\['QuantizedAdderConv2D one'\\]"):
         annealed(quantized, 0)
+
+
+def test_frozen_layers_are_plain_ones():
+    model = network()
+    model.compile("sgd", "mse")
+    layers.anneal_l2(model, model.optimizer, 8)
+    images = numbers((2, *model.input_shape[1:]))
+    plain = np.array(model(images))
+    assert np.abs(model(images, training=True) - plain).max() > 0.1
+    model.trainable = False
+    np.testing.assert_array_equal(model(images, training=True), plain)

@@ -201,9 +201,12 @@ def test_builders_share_their_arguments(name):
         ),
         (
             {"model_name": "vgg_small", "input_shape": (None, 32, 3)},
-            "VGG-small's classifier needs a known `input_shape`. "
+            "VGG-small's classifier needs a known `input_shape`, of at least 8 x 8 pixels. "
             "Received: input_shape=(None, 32, 3)",
         ),
+        ({"model_name": "vgg_small", "input_shape": (9, 7, 3)}, "Received: input_shape=(9, 7, 3)"),
+        ({"input_shape": 32}, "Received: input_shape=32"),
+        ({"kind": "convolution", "input_gradient": "exact"}, "Received: input_gradient='exact'"),
     ],
 )
 def test_bad_arguments(arguments, message):
@@ -217,3 +220,23 @@ def test_numpy_integers_are_integers(name):
     expected = models.build(name, num_classes=7, input_shape=shape, name="net")
     actual = models.build(name, num_classes=np.int64(7), input_shape=np.array(shape), name="net")
     assert json.dumps(actual.get_config()) == json.dumps(expected.get_config())
+
+
+def test_momentum_of_the_statistics_is_a_share():
+    with pytest.raises(ValueError, match=r"in \[0, 1\). Received: norm_momentum=5.0"):
+        models.resnet20(norm_momentum=5.0)
+
+
+def test_weights_mean_the_same_whatever_the_data_format_of_keras():
+    """Also where a classifier sees every pixel."""
+    images = np.random.default_rng(0).normal(size=(2, 16, 16, 3)).astype("float32")
+    keras.utils.set_random_seed(0)
+    network = models.vgg_small(input_shape=(16, 16, 3))
+    before = keras.config.image_data_format()
+    try:
+        keras.config.set_image_data_format("channels_first")
+        other = models.vgg_small(input_shape=(16, 16, 3))
+    finally:
+        keras.config.set_image_data_format(before)
+    other.set_weights(network.get_weights())
+    np.testing.assert_array_equal(other(images), network(images))

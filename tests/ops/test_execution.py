@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from pkkd_tf.ops import adder_conv2d, use_path
+from pkkd_tf.ops import adder_conv2d, paths, use_path
 
 WINDOW = {"strides": 2, "padding": ((1, 1), (1, 1))}
 
@@ -203,3 +203,27 @@ def test_second_derivatives_are_given_or_refused(path):
     rule = "The compiled input gradient has no derivative: differentiate twice inside of "
     with pytest.raises(NotImplementedError, match=rule):
         outer.gradient(dx, x)
+
+
+def test_a_path_that_is_set_in_a_block_stays():
+    before = list(paths._chosen)
+    try:
+        with use_path("auto"):
+            with use_path("reference"):
+                paths.set_path("compiled")
+                assert paths.get_path() == "compiled"
+            assert paths.get_path() == "auto"
+        assert paths.get_path() == "compiled"
+    finally:
+        paths._chosen[:] = before
+
+
+def test_blocks_of_two_threads_end_in_any_order():
+    first, second = use_path("reference"), use_path("compiled")
+    before = paths.get_path()
+    first.__enter__()
+    second.__enter__()
+    first.__exit__(None, None, None)
+    assert paths.get_path() == "compiled"
+    second.__exit__(None, None, None)
+    assert paths.get_path() == before

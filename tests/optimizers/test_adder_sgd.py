@@ -223,3 +223,28 @@ def test_weight_decay_can_be_set_before_the_first_step_and_is_applied_once():
         model.fit(data(1), verbose=0)
     for ours, theirs in zip(*(model.get_weights() for model in found)):
         np.testing.assert_array_equal(ours, theirs)
+
+
+def test_variables_of_tensorflow_are_known_too():
+    """Tapes that watch by themselves hand out these, which Keras' optimizers take."""
+    layer = AdderConv2D(4, 3, use_bias=True)
+    images = keras.random.normal((2, 6, 6, 2), seed=0)
+    layer.build(images.shape)
+    before = np.array(layer.kernel)
+    with tf.GradientTape() as tape:
+        loss = tf.reduce_mean(layer(images) ** 2)
+    variables = tape.watched_variables()
+    AdderSGD(1.0, momentum=0.0).apply_gradients(zip(tape.gradient(loss, variables), variables))
+    rms = np.sqrt(np.mean((layer.kernel - before) ** 2))
+    np.testing.assert_allclose(rms, 0.2, rtol=1e-5)
+
+
+def test_hyperparameters_are_numbers():
+    optimizer = AdderSGD(0.1, momentum=np.float32(0.5), weight_decay=None, eta=tf.constant(0.25))
+    config = optimizer.get_config()
+    assert {name: config[name] for name in ("momentum", "weight_decay", "eta")} == {
+        "momentum": 0.5,
+        "weight_decay": 0.0,
+        "eta": 0.25,
+    }
+    assert AdderSGD(weight_decay=tf.constant(0.5)).weight_decay == 0.5
