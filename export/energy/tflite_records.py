@@ -24,7 +24,16 @@ MOVING = {
     *("MAX_POOL_2D", "AVERAGE_POOL_2D", "RELU", "RELU6", "RELU_N1_TO_1", "LEAKY_RELU", "PRELU"),
     *("ELU", "GELU", "TANH", "LOGISTIC", "HARD_SWISH", "SOFTMAX", "LOG_SOFTMAX", "CAST"),
     *("PAD", "PADV2", "MIRROR_PAD", "CONCATENATION", "SLICE", "STRIDED_SLICE", "SPLIT"),
-    *("TRANSPOSE", "QUANTIZE", "DEQUANTIZE", "RESIZE_BILINEAR", "RESIZE_NEAREST_NEIGHBOR"),
+    *("TILE", "EXPAND_DIMS", "PACK", "UNPACK", "GATHER", "SELECT", "SELECT_V2"),
+    *(
+        "SPACE_TO_BATCH_ND",
+        "BATCH_TO_SPACE_ND",
+        "TRANSPOSE",
+        "QUANTIZE",
+        "DEQUANTIZE",
+        "RESIZE_BILINEAR",
+        "RESIZE_NEAREST_NEIGHBOR",
+    ),
 }
 TFLITE_MEMORY_MODEL = (
     "Of a .tflite file every operator reads its inputs and writes its output, as the file has "
@@ -41,6 +50,7 @@ def tflite_records(data: bytes) -> list[LayerRecord]:
 
         CONV_2D, DEPTHWISE_CONV_2D, FULLY_CONNECTED   n * k multiplications, n * k additions
         AdderConv2D, float32 and int8                 2 * n * k additions
+        DEPTHWISE_CONV_2D of one pixel                nothing: a batch normalization's form in int8
         SUB, ABS, SUM in a row, n * k numbers wide    n * k additions in SUB, n * k in SUM
 
     and nothing for all others; the last line is what an adder layer is in builtin operators, so
@@ -145,6 +155,8 @@ class _Counter:
             difference = self.adder_parts.difference(operator)
             return 0, 0 if difference is None else self.sizes[difference]
         filters = self.graph.shape(operator.inputs[1])
+        if name == "DEPTHWISE_CONV_2D" and tuple(filters[:3]) == (1, 1, 1):
+            return 0, 0
         terms = math.prod(filters[axis] for axis in FAN_IN[name])
         terms *= self.sizes[operator.outputs[0]]
         return (0, 2 * terms) if name == CUSTOM_OPERATOR else (terms, terms)

@@ -5,7 +5,7 @@
 becomes one AdderConv2D with inputs x, filters[, scale, offset][, residual] and the options
 `affine`, `residual` and `relu`: `y = relu(y * scale + offset + residual)`. A step is taken only
 where nobody else reads what would disappear. MAX_POOL_2D changes places with what follows it where
-that rises with the response: max(y) * 2 = max(y * 2).
+that rises with the response: max(y) * 2 = max(y * 2). A ReLU6 stays an operator behind it.
 """
 
 from typing import Any
@@ -19,6 +19,7 @@ from export.tflite.responses import CUSTOM_OPERATOR
 MOST_PADDING = 65535
 _NONE = schema.ActivationFunctionType.NONE
 _RELU = schema.ActivationFunctionType.RELU
+_RELU6 = schema.ActivationFunctionType.RELU6
 
 
 def fuse(data: bytes) -> bytes:
@@ -108,6 +109,8 @@ class _Follower:
         if self.graph.is_output(tensor) or len(consumers) != 1:
             return None
         named = self.graph.name(consumers[0]) in names
+        if named and _activation(consumers[0]) == _RELU6:
+            _split_activation(self.graph, consumers[0])
         return consumers[0] if named and _activation(consumers[0]) in (_NONE, _RELU) else None
 
     def _take_past_pool(self) -> bool:
@@ -202,6 +205,17 @@ class _Follower:
         }
         added = {name: 1 for name, is_taken in taken.items() if is_taken}
         set_options(self.operator, get_options(self.operator) | added)
+
+
+def _split_activation(graph: Graph, operator: Any) -> None:
+    """Makes the ReLU6 at an operator's end one that follows it."""
+    (y,) = operator.outputs
+    before = graph.add_tensor(graph.shape(y), np.float32, f"{graph.tensor_name(y)}/before")
+    operator.outputs, operator.builtinOptions.fusedActivationFunction = [before], _NONE
+    relu6 = schema.OperatorT(
+        opcodeIndex=graph.operator_code("RELU6", 1), inputs=[before], outputs=[y]
+    )
+    graph.operators.insert(graph.operators.index(operator) + 1, relu6)
 
 
 def _other(follower: Any, y: int) -> int:

@@ -7,6 +7,7 @@ import tensorflow as tf
 
 from export.program import ExportError
 from export.tflite.responses import Response
+from pkkd_tf.copies import copy_weights
 from pkkd_tf.layers import AdderConv2D, AdderDense, AdderDepthwiseConv2D, common
 from pkkd_tf.ops.geometry import make_geometry
 from pkkd_tf.quantization.layers import FakeQuantize
@@ -53,8 +54,7 @@ def with_response(model: keras.Model, response: Response) -> keras.Model:
             f"Received: {type(model).__name__}, {str(error).splitlines()[0]}"
         ) from error
     _check_exchanged(copied)
-    copied.set_weights(model.get_weights())
-    return copied
+    return copy_weights(model, copied)
 
 
 def _check_exchanged(model: keras.Model) -> None:

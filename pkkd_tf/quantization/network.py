@@ -5,6 +5,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from pkkd_tf.copies import assign, take_in
 from pkkd_tf.integers import integer
 from pkkd_tf.layers import AdderConv2D, AdderDepthwiseConv2D
 from pkkd_tf.quantization.checks import check_ends, check_graph, check_images, check_layers
@@ -138,8 +139,8 @@ def strip_quantization(model: keras.Model) -> keras.Model:
     plain = keras.models.clone_model(model, clone_function=make, call_function=call)
     for layer in plain.layers:
         weights = model.get_layer(layer.name).weights[: len(layer.weights)]
-        layer.set_weights([keras.ops.convert_to_numpy(w) for w in weights])
-    return plain
+        assign(layer.weights, weights)
+    return take_in(plain)
 
 
 def _rebuild(
@@ -188,5 +189,5 @@ def _rebuild(
 def _copy_weights(model: keras.Model, copied: keras.Model) -> None:
     """A layer's own weights come first; behind them are scales and zero points."""
     for layer in model.layers:
-        for ours, theirs in zip(copied.get_layer(layer.name).weights, layer.weights):
-            ours.assign(theirs)
+        assign(copied.get_layer(layer.name).weights, layer.weights)
+    take_in(copied)

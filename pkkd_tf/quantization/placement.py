@@ -4,6 +4,7 @@ from typing import Any
 
 import keras
 
+from pkkd_tf.copies import copy_weights
 from pkkd_tf.layers import AdderConv2D, AdderDepthwiseConv2D
 from pkkd_tf.quantization.checks import check_graph
 
@@ -19,8 +20,10 @@ KEEPING = (
     keras.layers.Concatenate,
     keras.layers.Dropout,
 )
-# What becomes a part of the operator before: nothing is stored in between.
-FUSED = (keras.layers.BatchNormalization, keras.layers.ReLU)
+SUMS = (*ADDERS, keras.layers.Conv2D, keras.layers.DepthwiseConv2D, keras.layers.Dense)
+MERGING = (keras.layers.Add, keras.layers.Subtract, keras.layers.Multiply)
+# What an operator can still take in: all that may follow a sum, or a ReLU alone.
+OPEN, RELU_ALONE, CLOSED = "open", "relu", "closed"
 FUSED_ACTIVATIONS = (
     keras.activations.linear,
     keras.activations.relu,
@@ -88,8 +91,7 @@ def functional(model: keras.Model) -> keras.Model:
     """
     if isinstance(model, keras.Sequential):
         copied = keras.models.clone_model(model)
-        copied.set_weights(model.get_weights())
-        model = copied
+        model = copy_weights(model, copied)
     inputs, outputs = (t[0] if len(t) == 1 else t for t in (model.inputs, model.outputs))
     return keras.Model(inputs, outputs, name=model.name)
 
@@ -137,9 +139,27 @@ def _is_inside(layer: Any, readers: dict[str, list[tuple[Any, int]]], ends: set[
     if len(readers[layer.name]) != 1:
         return False
     ((reader, place),) = readers[layer.name]
+    stage = _stage(layer)
     if isinstance(reader, keras.layers.MaxPooling2D):  # rounds nothing: what follows it decides
-        return reader.name not in ends and _is_inside(reader, readers, ends)
-    if isinstance(reader, keras.layers.Activation):
-        return reader.activation in FUSED_ACTIVATIONS
+        return stage == OPEN and reader.name not in ends and _is_inside(reader, readers, ends)
+    if _is_relu(reader):
+        return stage != CLOSED
     branch = isinstance(reader, keras.layers.Add) and place == 0
-    return branch or isinstance(reader, FUSED)
+    return stage == OPEN and (branch or isinstance(reader, keras.layers.BatchNormalization))
+
+
+def _stage(layer: Any) -> str:
+    """What the operator that computes the output of `layer` can still take in."""
+    if isinstance(layer, SUMS):
+        return OPEN if layer.activation in (None, keras.activations.linear) else CLOSED
+    if isinstance(layer, keras.layers.MaxPooling2D):
+        return OPEN if _stage(sources(layer)[0]) == OPEN else CLOSED
+    if isinstance(layer, keras.layers.BatchNormalization):
+        return OPEN if _stage(sources(layer)[0]) == OPEN else RELU_ALONE
+    return RELU_ALONE if isinstance(layer, MERGING) else CLOSED
+
+
+def _is_relu(layer: Any) -> bool:
+    if isinstance(layer, keras.layers.Activation):
+        return layer.activation in FUSED_ACTIVATIONS
+    return isinstance(layer, keras.layers.ReLU)

@@ -106,3 +106,32 @@ def test_each_adder_that_reads_joined_tensors_bears_on_their_range():
     quantized = quantization.quantize_model(model, batch())
     ends = [entry["ranges"] for entry in quantization.ranges(quantized).values()]
     assert ends[0] == ends[1] == [quantization.tensor_ranges(quantized)["first"]]
+
+
+def late_norm(x):
+    """A stream's normalization is an operator of its own, a convolution's is not."""
+    stream = layers.Add(name="stream")([conv(x, "conv"), conv(x, "other")])
+    h = layers.ReLU(name="relu")(layers.BatchNormalization(name="norm")(stream))
+    h = layers.BatchNormalization(name="after_relu")(h)
+    return AdderConv2D(2, 1, name="adder")(h)
+
+
+def pooled_sum(x):
+    """LeNet's order."""
+    h = layers.Activation("relu", name="relu")(layers.AveragePooling2D(2, name="p")(conv(x, "c")))
+    return layers.Add(name="sum")([AdderConv2D(4, 1, name="adder")(h), h])
+
+
+@pytest.mark.parametrize(
+    "build, names",
+    [
+        (late_norm, ["image", "other", "stream", "relu", "after_relu", "adder"]),
+        (pooled_sum, ["image", "c", "p", "relu", "sum"]),
+    ],
+)
+def test_what_no_operator_takes_in_is_rounded(build, names):
+    model = network(build)
+    assert quantization.rounded_tensors(model) == names
+    exact = np.asarray(model(batch()))
+    quantized = quantization.quantize_model(model, batch())
+    assert np.abs(quantized(batch()) - exact).mean() < 0.05 * np.abs(exact).mean()

@@ -10,6 +10,7 @@ from export.tflite.int8.scales import AdderLayer, Scale
 from pkkd_tf.quantization.integer import LEAST, MOST_BIAS, MOST_SHIFT
 
 MOST_MULTIPLIER = 2**31 - 1
+FLOAT_OPTIONS = ("affine", "relu", "relu6", "residual")
 OPERATIONS = 1 << 28  # |x - f| a layer, for its mean errors
 
 
@@ -86,8 +87,9 @@ def _write(
     inputs = [operator.inputs[0], filters]
     inputs.append(graph.add_constant(multiplier, f"{name}/multiplier"))
     inputs.append(graph.add_constant(bias, f"{name}/bias"))
-    options = {k: v for k, v in layer.options.items() if k not in ("affine", "relu", "residual")}
-    options |= {"zero": x.zero, "shift": shift, "high": y.high}
+    options = {k: v for k, v in layer.options.items() if k not in FLOAT_OPTIONS}
+    six = y.zero + int(np.rint(6 / y.step)) if layer.options.get("relu6") else y.high
+    options |= {"zero": x.zero, "shift": shift, "high": min(y.high, six)}
     options["low"] = y.zero if layer.options.get("relu") else LEAST
     if layer.options.get("residual"):
         inputs.append(operator.inputs[-1])

@@ -11,15 +11,18 @@ import numpy as np
 
 from export.program import ExportError
 from export.tflite.graph import Graph
+from export.tflite.int8.builtin import OUTPUT_AXIS
 from export.tflite.int8.observation import Observation
 from export.tflite.int8.scales import AdderLayer, Scale
 from export.tflite.int8.ties import SAME_SCALE, tied_constants, tied_groups
 from export.tflite.responses import CUSTOM_OPERATOR
 from pkkd_tf.quantization import calibration
-from pkkd_tf.quantization.integer import LEAST
+from pkkd_tf.quantization.integer import LEAST, MOST
 
 OPERATIONS = 1 << 26  # |x - f| a layer and candidate, at most
-LARGEST_RATIO = 2**7  # of a step that is added to that of the sum; TFLite's ADD errs from 2**8 on
+# Of a step that is added, or of a product's, to that of the sum: from 2**8 on TFLite's ADD errs,
+# and its convolutions have no kernel.
+LARGEST_RATIO = 2**7
 # Of outputs, by TFLite's quantization specification.
 PRESCRIBED = {
     "SOFTMAX": Scale(1 / 256, LEAST),
@@ -53,11 +56,12 @@ def choose(
         readers = [o for o in graph.named(CUSTOM_OPERATOR) if o.inputs[0] in group]
         own_bits = bits if readers else 8
         bounds = _bounds(graph, observed, group)
-        scale = _prescribed(graph, group, own_bits) or _known(graph, readers, ranges, bits)
+        scale = _prescribed(graph, group, own_bits)
         if scale is None and not any(bounds):
             dead |= set(group)
         elif scale is None and readers:
-            scale = _best(graph, observed, readers, bounds, bits)
+            scale = _known(graph, readers, ranges, bits)
+            scale = scale or _best(graph, observed, readers, bounds, bits)
         scales |= dict.fromkeys(group, scale or Scale.of_range(*bounds, own_bits))
     return _widened(graph, groups, scales, dead)
 
@@ -106,6 +110,9 @@ def _least_step(graph: Graph, tensor: int, scales: dict[int, Scale], dead: bool)
     producer = graph.producer(tensor)
     if producer is None:
         return float(dead)
+    if graph.name(producer) in OUTPUT_AXIS and not dead:
+        largest = float(np.abs(graph.constant(producer.inputs[1])).max()) / MOST
+        return scales[int(producer.inputs[0])].step * largest / LARGEST_RATIO
     adds = graph.name(producer) in ("ADD", "SUB")
     inputs = [int(t) for t in (producer.inputs if adds else producer.inputs[:1])]
     found = [scales[t] if t in scales else Scale.of_values(graph.constant(t)) for t in inputs]

@@ -51,12 +51,19 @@ def make(
         raise ExportError(
             "int8 needs calibration images, as the network takes them. Received: none"
         )
+    images = _real(images)
     _check_weights(model)
     if not has_adder_layers(model):
         if bits not in (None, BITS[1]):
             raise ExportError(
                 "`bits` are those of adder layers, of which the network must have some. "
                 f"Received: bits={bits}, adder layers=0"
+            )
+        if rounded_layers(model):
+            raise ExportError(
+                "A network fine-tuned in rounded numbers must have adder layers, else export what "
+                "`pkkd_tf.quantization.strip_quantization` makes of it: TFLite's own int8 finds "
+                f"its ranges by itself. Received: model={model.name!r}, adder layers=0"
             )
         data = convert_int8(model, images)
         return data, _report(model, data, None, images)
@@ -71,6 +78,15 @@ def make(
     data = quantize(convert(model, "custom_op"), images, delegate, bits, ranges)
     _check(data, delegate, images[:CHECKED])
     return data, _report(model if not ranges else trained, data, delegate, images)
+
+
+def _real(images: np.ndarray) -> np.ndarray:
+    images = np.asarray(images)
+    if images.dtype.kind not in "fiu":
+        raise ExportError(
+            f"Calibration images must be real numbers. Received: dtype={images.dtype}"
+        )
+    return images.astype(np.float32)
 
 
 def _check_weights(model: keras.Model) -> None:

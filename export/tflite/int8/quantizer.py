@@ -12,6 +12,7 @@ from export.tflite.graph import Graph
 from export.tflite.int8 import adder, builtin, choice, scales
 from export.tflite.int8.adder import quantize_adder
 from export.tflite.int8.observation import Observation
+from export.tflite.int8.preparation import join_scale_and_offset, take_in_relu6
 from export.tflite.int8.scales import Scale
 from export.tflite.int8.ties import SAME_SCALE
 from export.tflite.responses import CUSTOM_OPERATOR
@@ -51,9 +52,11 @@ def quantize(
     """
     if not BITS[0] <= bits <= BITS[1]:
         raise ValueError(f"`bits` must be from {BITS[0]} to {BITS[1]}. Received: bits={bits}")
+    data = join_scale_and_offset(data)
     graph = Graph(data)
     _check_operators(graph)
     observed = Observation(data, images, delegate, _read_by_adders(graph))
+    take_in_relu6(graph)
     chosen = choice.choose(graph, observed, bits, ranges)
     for operator in list(graph.operators):
         if graph.name(operator) == CUSTOM_OPERATOR:
