@@ -7,6 +7,7 @@ import numpy as np
 import tensorflow as tf
 
 from export.program import ExportError
+from export.tflite.dilation import join_dilated
 from export.tflite.fusion import fuse
 from export.tflite.responses import custom, portable
 from export.tflite.stand_ins import with_response
@@ -36,7 +37,7 @@ def convert(model: keras.Model, format: str) -> bytes:
     if format not in FLOAT_FORMATS:
         raise ValueError(f"`format` must be one of {FLOAT_FORMATS}. Received: format={format!r}")
     stand_in = with_response(model, portable if format == "portable" else custom)
-    data = _convert(stand_in, allow_custom_ops=format == "custom_op")
+    data = join_dilated(_convert(stand_in, allow_custom_ops=format == "custom_op"))
     return data if format == "portable" else fuse(data)
 
 

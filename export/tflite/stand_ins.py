@@ -12,6 +12,7 @@ from pkkd_tf.layers import AdderConv2D, AdderDense, AdderDepthwiseConv2D, common
 from pkkd_tf.ops.geometry import make_geometry
 from pkkd_tf.quantization.layers import FakeQuantize
 from pkkd_tf.quantization.network import PLAIN
+from pkkd_tf.quantization.placement import is_nearest
 
 ADDER_LAYERS = (AdderConv2D, AdderDepthwiseConv2D, AdderDense)
 ROUNDED_LAYERS = (FakeQuantize, *PLAIN)
@@ -44,6 +45,7 @@ def with_response(model: keras.Model, response: Response) -> keras.Model:
 
     def copy(layer: keras.layers.Layer) -> keras.layers.Layer:
         kind = _stand_in(type(layer), response) if isinstance(layer, ADDER_LAYERS) else type(layer)
+        kind = NearestUpSampling if is_nearest(layer) else kind
         return kind.from_config(layer.get_config())
 
     try:
@@ -55,6 +57,18 @@ def with_response(model: keras.Model, response: Response) -> keras.Model:
         ) from error
     _check_exchanged(copied)
     return copy_weights(model, copied)
+
+
+class NearestUpSampling(keras.layers.UpSampling2D):
+    """Repeats pixels by one operation of TFLite's, where Keras takes eight."""
+
+    def call(self, inputs: Any) -> Any:
+        """Returns the larger images; the nearest centre is never a tie."""
+        sizes = inputs.shape[1:3]
+        if None in sizes:
+            return super().call(inputs)
+        larger = [size * factor for size, factor in zip(sizes, self.size)]
+        return tf.image.resize(inputs, larger, "nearest")
 
 
 def _check_exchanged(model: keras.Model) -> None:

@@ -59,8 +59,7 @@ def rounded_tensors(model: keras.Model) -> list[str]:
     return [
         layer.name
         for layer in model.layers
-        if not isinstance(layer, KEEPING)
-        and (layer.name in ends or not _is_inside(layer, readers, ends))
+        if not _keeps(layer) and (layer.name in ends or not _is_inside(layer, readers, ends))
     ]
 
 
@@ -108,9 +107,19 @@ def adder_sources(model: keras.Model) -> dict[str, list[str]]:
 
 def origins(layer: keras.layers.Layer) -> list[str]:
     """Names of the layers whose levels the output of `layer` consists of; mostly its own."""
-    if not isinstance(layer, KEEPING):
+    if not _keeps(layer):
         return [layer.name]
     return [name for source in sources(layer) for name in origins(source)]
+
+
+def is_nearest(layer: Any) -> bool:
+    """Whether `layer` repeats pixels, channels last."""
+    upsampling = isinstance(layer, keras.layers.UpSampling2D)
+    return upsampling and (layer.interpolation, layer.data_format) == ("nearest", "channels_last")
+
+
+def _keeps(layer: Any) -> bool:
+    return isinstance(layer, KEEPING) or is_nearest(layer)
 
 
 def sources(layer: keras.layers.Layer) -> list[Any]:

@@ -30,6 +30,7 @@ VERSIONS = {
     "TANH": 2,
     "LEAKY_RELU": 2,
     "REDUCE_MAX": 2,
+    "RESIZE_NEAREST_NEIGHBOR": 3,
     "CONCATENATION": 2,
 }
 # Axis of the outputs in the filters of operators that have some.

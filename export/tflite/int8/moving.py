@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from export.program import ExportError
 from export.tflite.int8.arithmetic import Scales
 
 
@@ -18,6 +19,18 @@ def _concatenation(options: Any, inputs: list[Any], scales: Scales) -> np.ndarra
     """Any activation would be an operator of its own."""
     del scales
     return np.concatenate(inputs, options.axis)
+
+
+def _resize_nearest_neighbor(options: Any, inputs: list[Any], scales: Scales) -> np.ndarray:
+    """Each pixel is that in which its centre lies: `halfPixelCenters`."""
+    del scales
+    x, sizes = inputs
+    if options.alignCorners or not options.halfPixelCenters:
+        raise ExportError("Images must be resized with their pixels' centres in their places.")
+    rows, columns = (
+        ((np.arange(new) + 0.5) * old / new).astype(int) for new, old in zip(sizes, x.shape[1:3])
+    )
+    return x[:, rows[:, None], columns]
 
 
 def _pad(options: Any, inputs: list[Any], scales: Scales) -> np.ndarray:
@@ -46,6 +59,7 @@ def _strided_slice(options: Any, inputs: list[Any], scales: Scales) -> np.ndarra
 OPERATORS: dict[str, Callable[[Any, list[Any], Scales], Any]] = {
     "REDUCE_MAX": _reduce_max,
     "CONCATENATION": _concatenation,
+    "RESIZE_NEAREST_NEIGHBOR": _resize_nearest_neighbor,
     "PAD": _pad,
     "MINIMUM": lambda options, inputs, scales: np.minimum(*inputs),
     "TRANSPOSE": lambda options, inputs, scales: np.transpose(*inputs),

@@ -13,6 +13,7 @@ SAME_SCALE = (
     "PAD",
     "TRANSPOSE",
     "STRIDED_SLICE",
+    "RESIZE_NEAREST_NEIGHBOR",
     "CONCATENATION",
 )
 JOINING = "CONCATENATION"  # the one whose inputs are tied too
