@@ -5,7 +5,8 @@
 becomes one AdderConv2D with inputs x, filters[, scale, offset][, residual] and the options
 `affine`, `residual` and `relu`: `y = relu(y * scale + offset + residual)`. A step is taken only
 where nobody else reads what would disappear. MAX_POOL_2D changes places with what follows it where
-that rises with the response: max(y) * 2 = max(y * 2). A ReLU6 stays an operator behind it.
+that rises with the response: max(y) * 2 = max(y * 2). RESHAPE does so wherever
+channels stay last, as behind a dense layer. A ReLU6 stays an operator behind it.
 """
 
 from typing import Any
@@ -87,7 +88,7 @@ class _Follower:
 
     def fuse(self) -> None:
         """Takes in as many following operators as can be, then rewrites the adder operator."""
-        while not self.relu and (self._take_next() or self._take_past_pool()):
+        while not self.relu and (self._take_next() or self._take_past()):
             pass
         self._write()
 
@@ -113,29 +114,33 @@ class _Follower:
             _split_activation(self.graph, consumers[0])
         return consumers[0] if named and _activation(consumers[0]) in (_NONE, _RELU) else None
 
-    def _take_past_pool(self) -> bool:
-        pool = self._only_reader(self.operator.outputs[0], ("MAX_POOL_2D",))
-        if pool is None or self.residual is not None or _activation(pool) != _NONE:
+    def _take_past(self) -> bool:
+        """Takes in what follows a pool, or a change of shape that leaves the channels last."""
+        mover = self._only_reader(self.operator.outputs[0], ("MAX_POOL_2D", "RESHAPE"))
+        if mover is None or self.residual is not None or _activation(mover) != _NONE:
             return False
-        pooled = pool.outputs[0]
-        follower = self._only_reader(pooled, tuple(self._takers()))
-        if follower is None or not self._rises(follower, pooled):
+        moved = mover.outputs[0]
+        follower = self._only_reader(moved, tuple(self._takers()))
+        pools = self.graph.name(mover) == "MAX_POOL_2D"
+        if self.graph.shape(moved)[-1] != self.outputs or follower is None:
             return False
-        self._takers()[self.graph.name(follower)](follower, pooled)
+        if not self._is_of_channels(follower, moved, rising=pools):
+            return False
+        self._takers()[self.graph.name(follower)](follower, moved)
         self.relu = self.relu or _activation(follower) == _RELU
-        pool.outputs = follower.outputs
+        mover.outputs = follower.outputs
         self.graph.operators.remove(follower)
         return True
 
-    def _rises(self, follower: Any, y: int) -> bool:
-        """Whether the follower is known to be a function of `y` alone that never falls."""
+    def _is_of_channels(self, follower: Any, y: int, rising: bool) -> bool:
+        """Whether the follower is a function of `y` and the channel, `rising`: one that rises."""
         name = self.graph.name(follower)
         if name == "RELU":
             return True
         values = self._per_channel(follower, y)
         if values is None or (name == "SUB" and follower.inputs[0] != y):
             return False
-        return name != "MUL" or bool((values > 0).all())
+        return name != "MUL" or not rising or bool((values > 0).all())
 
     def _mul(self, follower: Any, y: int) -> bool:
         factor = self._per_channel(follower, y)

@@ -85,18 +85,22 @@ class AdderDense(common.Unquantized, keras.layers.Dense):
 
     def call(self, inputs: Any, training: bool | None = None) -> Any:
         """Returns the response, plus bias and activation if the layer has them."""
+        weight = common.l2_weight(self, training)
+        return common.finish(self, self.respond(inputs, self.filters_of_one_pixel(), weight))
+
+    def filters_of_one_pixel(self) -> tf.Tensor:
+        """The weights as `pkkd_tf.ops.adder_conv2d` takes them, (1, 1, K, units)."""
+        return keras.ops.reshape(self.kernel, (1, 1, *self.kernel.shape))
+
+    def respond(self, inputs: Any, filters: Any, l2_weight: Any = None) -> tf.Tensor:
+        """The adder response of every row of `inputs` to such filters."""
         outer, size = tf.shape(inputs)[:-1], inputs.shape[-1]
         rows = tf.reshape(inputs, [tf.reduce_prod(outer), 1, 1, size])
-        filters = keras.ops.reshape(self.kernel, (1, 1, size, self.units))
-        outputs = adder_conv2d(
-            rows,
-            filters,
-            input_gradient=self.input_gradient,
-            l2_weight=common.l2_weight(self, training),
-        )
+        options = {"input_gradient": self.input_gradient, "l2_weight": l2_weight}
+        outputs = adder_conv2d(rows, filters, **options)
         outputs = tf.reshape(outputs, tf.concat([outer, [self.units]], 0))
         outputs.set_shape([*inputs.shape[:-1], self.units])
-        return common.finish(self, outputs)
+        return outputs
 
     def get_config(self) -> dict[str, Any]:
         """Returns the arguments, serialisable."""

@@ -5,7 +5,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from pkkd_tf.layers import AdderDepthwiseConv2D
+from pkkd_tf.layers import AdderDense, AdderDepthwiseConv2D
 
 
 def group_filters(filters: np.ndarray, count: int) -> list[int]:
@@ -36,6 +36,8 @@ def group_filters(filters: np.ndarray, count: int) -> list[int]:
 def as_operation(layer: Any) -> np.ndarray:
     """The filters of an adder layer as the operation takes them, float32."""
     kernel = keras.ops.convert_to_numpy(layer.kernel).astype("float32")
+    if isinstance(layer, AdderDense):
+        return kernel[None, None]
     if isinstance(layer, AdderDepthwiseConv2D):
         return kernel.reshape(*kernel.shape[:2], 1, -1)
     return kernel

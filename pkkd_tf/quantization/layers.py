@@ -141,14 +141,14 @@ class QuantizedAdderConv2D(AdderConv2D):
     def save_own_variables(self, store: Any) -> None:
         """Saves the ranges too: Keras' convolutions know of filters and bias alone."""
         super().save_own_variables(store)
-        for name in ("scale", "zero_point") if self.built else ():
-            store[name] = getattr(self.range, name)
+        if self.built:
+            self.range.save(store)
 
     def load_own_variables(self, store: Any) -> None:
         """Loads what `save_own_variables` saved."""
         super().load_own_variables(store)
-        for name in ("scale", "zero_point") if self.built else ():
-            getattr(self.range, name).assign(store[name])
+        if self.built:
+            self.range.load(store)
 
     def get_config(self) -> dict[str, Any]:
         """Returns the arguments, serialisable."""

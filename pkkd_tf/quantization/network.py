@@ -7,8 +7,9 @@ import numpy as np
 
 from pkkd_tf.copies import assign, take_in
 from pkkd_tf.integers import integer
-from pkkd_tf.layers import AdderConv2D, AdderDepthwiseConv2D
+from pkkd_tf.layers import AdderConv2D, AdderDense, AdderDepthwiseConv2D
 from pkkd_tf.quantization.checks import check_ends, check_graph, check_images, check_layers
+from pkkd_tf.quantization.dense import QuantizedAdderDense
 from pkkd_tf.quantization.fake_quantize import check_bits
 from pkkd_tf.quantization.filter_groups import as_operation, group_filters
 from pkkd_tf.quantization.layers import (
@@ -24,12 +25,18 @@ from pkkd_tf.quantization.placement import (
     rounded_tensors,
     tied_tensors,
 )
-from pkkd_tf.quantization.products import QuantizedConv2D, QuantizedDense
+from pkkd_tf.quantization.products import (
+    QuantizedConv2D,
+    QuantizedDense,
+    QuantizedDepthwiseConv2D,
+)
 
 QUANTIZED: dict[type, Any] = {
     AdderConv2D: QuantizedAdderConv2D,
     AdderDepthwiseConv2D: QuantizedAdderDepthwiseConv2D,
+    AdderDense: QuantizedAdderDense,
     keras.layers.Conv2D: QuantizedConv2D,
+    keras.layers.DepthwiseConv2D: QuantizedDepthwiseConv2D,
     keras.layers.Dense: QuantizedDense,
 }
 PLAIN: dict[type, Any] = {quantized: plain for plain, quantized in QUANTIZED.items()}
@@ -46,11 +53,12 @@ def quantize_model(
 ) -> keras.Model:
     """Copies a trained network into one that computes in rounded numbers and can be trained on.
 
-    Adder layers become `QuantizedAdderConv2D` (or `...DepthwiseConv2D`) of `bits`, convolutions
-    and dense layers `QuantizedConv2D` and `QuantizedDense` of 8 bits, and the tensors between the
-    operators of a deployed network (`rounded_tensors`) are rounded by `FakeQuantize` layers named
-    after them (`stem_relu_quantize`). First convolution and classifier stay at 8 bits whatever
-    `bits` is, as in AdderQuant: they are few operations and cost much accuracy.
+    Adder layers become `QuantizedAdderConv2D` (`...DepthwiseConv2D`, `...Dense`) of `bits`,
+    convolutions and dense layers `QuantizedConv2D` (`...DepthwiseConv2D`) and `QuantizedDense` of 8
+    bits, and the tensors between the operators of a deployed network (`rounded_tensors`) are
+    rounded by `FakeQuantize` layers named after them (`stem_relu_quantize`). First convolution and
+    classifier stay at 8 bits whatever `bits` is, as in AdderQuant: they are few operations and cost
+    much accuracy.
 
     Ranges come from the calibration images as they go through `model`: what adder layers read gets
     the `best_range` for their responses, other tensors `tensor_range` of 8 bits. Two forms:

@@ -8,6 +8,7 @@ import numpy as np
 
 from pkkd_tf.layers import AdderDepthwiseConv2D
 from pkkd_tf.quantization import calibration
+from pkkd_tf.quantization.dense import QuantizedAdderDense
 from pkkd_tf.quantization.filter_groups import as_operation
 from pkkd_tf.quantization.layers import (
     FakeQuantize,
@@ -15,6 +16,7 @@ from pkkd_tf.quantization.layers import (
     QuantizedAdderDepthwiseConv2D,
 )
 
+QUANTIZED_ADDERS = (QuantizedAdderConv2D, QuantizedAdderDepthwiseConv2D, QuantizedAdderDense)
 BATCH = 64
 SUFFIX = "_quantize"
 
@@ -41,7 +43,7 @@ def ranges(model: keras.Model) -> dict[str, dict[str, Any]]:
             "filter_groups": _filter_groups(layer),
         }
         for layer in model.layers
-        if isinstance(layer, QuantizedAdderConv2D | QuantizedAdderDepthwiseConv2D)
+        if isinstance(layer, QUANTIZED_ADDERS)
     }
 
 
@@ -144,8 +146,11 @@ def _common_range(
 
 def _error(layer: Any, x: np.ndarray, group: int) -> Callable[[float, float], float]:
     """How much the response of a layer's filters of one group errs, as a function of the range."""
-    depthwise = isinstance(layer, AdderDepthwiseConv2D)
     filters = as_operation(layer)
+    if isinstance(layer, QuantizedAdderDense):
+        rows = x.reshape(-1, 1, 1, x.shape[-1])
+        return calibration.response_error(rows, filters, (1, "VALID", 1, 1), layer.bits)
+    depthwise = isinstance(layer, AdderDepthwiseConv2D)
     if not depthwise:
         filters = filters[..., np.equal(layer.filter_groups, group)]
     if layer.data_format == "channels_first":

@@ -5,10 +5,10 @@ from typing import Any
 import keras
 
 from pkkd_tf.copies import copy_weights
-from pkkd_tf.layers import AdderConv2D, AdderDepthwiseConv2D
+from pkkd_tf.layers import AdderConv2D, AdderDense, AdderDepthwiseConv2D
 from pkkd_tf.quantization.checks import check_graph
 
-ADDERS = (AdderConv2D, AdderDepthwiseConv2D)
+ADDERS = (AdderConv2D, AdderDepthwiseConv2D, AdderDense)
 # Their outputs are among the levels of their inputs.
 KEEPING = (
     keras.layers.ZeroPadding2D,

@@ -48,6 +48,47 @@ class QuantizedConv2D(keras.layers.Conv2D):
 
 
 @keras.saving.register_keras_serializable(package=common.PACKAGE)
+class QuantizedDepthwiseConv2D(keras.layers.DepthwiseConv2D):
+    """`keras.layers.DepthwiseConv2D` with rounded weights, as `QuantizedConv2D`.
+
+    Args:
+        kernel_size: and all arguments of `keras.layers.DepthwiseConv2D`, by name.
+        bits: int from 2 to 8.
+        **kwargs: further arguments of `keras.layers.DepthwiseConv2D`.
+
+    Input shape:
+        As of `keras.layers.DepthwiseConv2D`.
+
+    Output shape:
+        As of `keras.layers.DepthwiseConv2D`.
+
+    Raises:
+        ValueError: as `keras.layers.DepthwiseConv2D`; `bits` out of its range.
+
+    Example:
+        >>> QuantizedDepthwiseConv2D(3)(keras.random.normal((4, 8, 8, 3))).shape
+        TensorShape([4, 6, 6, 3])
+    """
+
+    def __init__(self, kernel_size: Any, *args: Any, bits: int = 8, **kwargs: Any):
+        super().__init__(kernel_size, *args, **kwargs)
+        self.bits = check_bits(bits)
+
+    def call(self, inputs: Any, training: bool | None = None) -> Any:
+        """Returns the products, plus bias and activation if the layer has them."""
+        del training
+        kh, kw, channels, multiplier = shape = self.kernel.shape
+        outputs = keras.ops.reshape(self.kernel, (kh, kw, 1, channels * multiplier))
+        kernel = keras.ops.reshape(quantize_weights(outputs, self.bits), shape)
+        window = self.strides, self.padding, self.data_format, self.dilation_rate
+        return common.finish(self, keras.ops.depthwise_conv(inputs, kernel, *window))
+
+    def get_config(self) -> dict[str, Any]:
+        """Returns the arguments, serialisable."""
+        return {**super().get_config(), "bits": self.bits}
+
+
+@keras.saving.register_keras_serializable(package=common.PACKAGE)
 class QuantizedDense(keras.layers.Dense):
     """`keras.layers.Dense` with rounded weights, as `QuantizedConv2D`.
 

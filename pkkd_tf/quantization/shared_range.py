@@ -91,6 +91,15 @@ class SharedRange:
         self.scale.assign(np.maximum(pairs[:, 0], SMALLEST_SCALE))
         self.zero_point.assign(pairs[:, 1])
 
+    def save(self, store: Any) -> None:
+        """Puts scale and zero point into what a layer saves."""
+        store["scale"], store["zero_point"] = self.scale, self.zero_point
+
+    def load(self, store: Any) -> None:
+        """Takes in what `save` put there."""
+        self.scale.assign(store["scale"])
+        self.zero_point.assign(store["zero_point"])
+
     def ends(self) -> list[tuple[float, float]]:
         """The ranges as they are now: `(low, high)` of each."""
         scales, zeros = (keras.ops.convert_to_numpy(v) for v in (self.scale, self.zero_point))

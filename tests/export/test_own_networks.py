@@ -11,6 +11,7 @@ from export.tflite import Network, int8
 from export.tflite.converter import FLOAT_FORMATS, convert
 from export.tflite.graph import Graph
 from pkkd_tf import quantization
+from pkkd_tf.layers import AdderDense
 from tests import delegate_library
 from tests.export.test_int8_preparation import adder, names, network, norm, quantized
 from tests.networks import images
@@ -106,3 +107,27 @@ def test_they_count_the_same_in_both_files():
         for records in (keras_records(model), tflite_records(quantized(model)[0]))
     ]
     assert counts[0] == counts[1] > 0
+
+
+@pytest.mark.parametrize("kind", ["dense", "rows"])
+def test_what_follows_a_dense_adder_is_inside_of_it(kind):
+    def build(x):
+        h = layers.Reshape((12, 16))(x) if kind == "rows" else layers.Flatten()(x)
+        return layers.ReLU()(norm(AdderDense(5)(h)))
+
+    model = network(build, (8, 8, 3))
+    data = convert(model, "custom_op")
+    assert not {"MUL", "ADD", "RELU"} & set(names(data))
+    batch = images(model, 4, seed=1)
+    output = Network(data, delegate_library.path())(batch)
+    np.testing.assert_allclose(output, model(batch), rtol=1e-4, atol=1e-3)
+    assert quantized(model)[1]["difference"] < 0.03
+
+
+def test_a_change_of_shape_that_mixes_channels_stays_before_what_follows():
+    model = network(lambda x: norm(layers.Reshape((8, 4, 8))(adder(x, 4))), (8, 8, 3))
+    data = convert(model, "custom_op")
+    assert {"MUL", "ADD"} <= set(names(data))
+    batch = images(model, 4, seed=1)
+    output = Network(data, delegate_library.path())(batch)
+    np.testing.assert_allclose(output, model(batch), rtol=1e-4, atol=1e-3)
