@@ -301,7 +301,9 @@ def test_arguments_that_the_method_makes_no_use_of_are_refused(method, name, val
     assert str(error.value).endswith(f", method={method!r}")
 
 
-@pytest.mark.parametrize("given", ["arrays", "dataset", "steps"])
+@pytest.mark.parametrize(
+    "given", ["arrays", *(pytest.param(g, marks=pytest.mark.slow) for g in ("dataset", "steps"))]
+)
 def test_running_averages_that_lag_behind_are_warned_of(given):
     """Where training is shorter than 15 times what they average over."""
     student = network("adder")

@@ -43,9 +43,8 @@ def test_a_processor_of_several_devices_trains_by_several_replicas(tmp_path):
     done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "run" / "student.keras").is_file()
-    done = subprocess.run(
-        [*command, "--logical_devices=3"], capture_output=True, text=True, cwd=ROOT
-    )
+    command += ["--logical_devices=3", "--nosmoke", "--batch_size=64"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
     assert "multiple of the number of replicas" in done.stderr and "replicas=3" in done.stderr
 
 

@@ -51,7 +51,7 @@ JOINED = {
 }
 
 
-@pytest.mark.parametrize("bits", (8, 5))
+@pytest.mark.parametrize("bits", (8, pytest.param(5, marks=pytest.mark.slow)))
 @pytest.mark.parametrize("name", JOINED)
 def test_joined_tensors_have_one_scale(name, bits):
     model = functional((8, 8, 4), JOINED[name])
@@ -126,7 +126,7 @@ def test_given_scales_are_of_eight_bits():
         int8.make(model, images(model, 8), delegate_library.path(), 4)
 
 
-@pytest.mark.parametrize("bits", (8, 5))
+@pytest.mark.parametrize("bits", (5, pytest.param(8, marks=pytest.mark.slow)))
 def test_a_file_rounds_as_the_fine_tuned_network_does(bits):
     """Joined, pooled both ways; the network's ranges are the file's scales."""
 

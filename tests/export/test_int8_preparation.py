@@ -55,7 +55,10 @@ def preactivated(x):
     return adder(layers.ReLU()(norm(h)), 4)
 
 
-@pytest.mark.parametrize("bits", (8, 5))
+FEW_BITS = pytest.param(5, marks=pytest.mark.slow)
+
+
+@pytest.mark.parametrize("bits", (8, FEW_BITS))
 def test_relu6_is_a_part_of_the_adder_operator(bits):
     model = network(capped)
     data, report = quantized(model, bits=bits)
@@ -117,7 +120,7 @@ def test_it_costs_no_multiplications_as_in_the_network():
     assert counts[0] == counts[1]
 
 
-@pytest.mark.parametrize("bits", (8, 5))
+@pytest.mark.parametrize("bits", (8, FEW_BITS))
 @pytest.mark.parametrize("build", [capped, preactivated])
 def test_a_file_rounds_as_the_fine_tuned_network_does(build, bits):
     model = network(build)

@@ -91,7 +91,7 @@ def batch():
     return numbers((64, 8, 8, 3)).astype("float32")
 
 
-@pytest.mark.parametrize("bits", [8, 5])
+@pytest.mark.parametrize("bits", [5, pytest.param(8, marks=pytest.mark.slow)])
 def test_whole_networks_and_their_files(bits, tmp_path):
     model = network()
     quantized = quantization.quantize_model(model, batch(), bits)
@@ -113,6 +113,7 @@ def test_whole_networks_and_their_files(bits, tmp_path):
     assert report["difference"] < (0.03 if bits == 8 else 0.08)
 
 
+@pytest.mark.slow
 def test_both_learn():
     model = quantization.quantize_model(network(), batch(), 4, train_ranges=True)
     before = [np.array(v) for v in model.trainable_variables]
