@@ -51,7 +51,7 @@ JOINED = {
 }
 
 
-@pytest.mark.parametrize("bits", (8, pytest.param(5, marks=pytest.mark.slow)))
+@pytest.mark.parametrize("bits", (8, pytest.param(5, marks=pytest.mark.long)))
 @pytest.mark.parametrize("name", JOINED)
 def test_joined_tensors_have_one_scale(name, bits):
     model = functional((8, 8, 4), JOINED[name])

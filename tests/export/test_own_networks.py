@@ -33,12 +33,12 @@ def dilated(kind, name, activation=None):
     return kind(**options)
 
 
-def slow(*values):
-    return [pytest.param(value, marks=pytest.mark.slow) for value in values]
+def thorough(*values):
+    return [pytest.param(value, marks=pytest.mark.long) for value in values]
 
 
-@pytest.mark.parametrize("name", ["odd", *slow("same", "valid", "grouped")])
-@pytest.mark.parametrize("kind", [layers.Conv2D, *slow(layers.DepthwiseConv2D)])
+@pytest.mark.parametrize("name", ["odd", *thorough("same", "valid", "grouped")])
+@pytest.mark.parametrize("kind", [layers.Conv2D, *thorough(layers.DepthwiseConv2D)])
 def test_dilated_convolutions_are_one_operator(kind, name):
     model = network(lambda x: adder(layers.ReLU()(norm(dilated(kind, name)(x))), 4), (11, 9, 3))
     batch = images(model, 4, seed=1)
@@ -69,7 +69,7 @@ def segmenting(x):
     return adder(joined, 4)
 
 
-@pytest.mark.parametrize("bits", [5, *slow(8)])
+@pytest.mark.parametrize("bits", [5, *thorough(8)])
 def test_repeated_pixels_keep_their_scale(bits):
     model = network(segmenting)
     trained = quantization.quantize_model(model, images(model, 32), bits)
@@ -87,7 +87,7 @@ def test_repeated_pixels_keep_their_scale(bits):
     np.testing.assert_array_equal(output, int8.IntegerNetwork(data)(integers))
 
 
-@pytest.mark.parametrize("factors", [(5, 7), *slow(2, (3, 1), 11)])
+@pytest.mark.parametrize("factors", [(5, 7), *thorough(2, (3, 1), 11)])
 def test_pixels_are_repeated_as_keras_does(factors):
     keras.utils.set_random_seed(0)
     x = keras.Input((7, 5, 3))
