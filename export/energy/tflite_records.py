@@ -50,7 +50,7 @@ def tflite_records(data: bytes) -> list[LayerRecord]:
 
         CONV_2D, DEPTHWISE_CONV_2D, FULLY_CONNECTED   n * k multiplications, n * k additions
         AdderConv2D, float32 and int8                 2 * n * k additions
-        DEPTHWISE_CONV_2D of one pixel                nothing: a batch normalization's form in int8
+        int8 DEPTHWISE_CONV_2D of one pixel           nothing: the form of a batch normalization
         SUB, ABS, SUM in a row, n * k numbers wide    n * k additions in SUB, n * k in SUM
 
     and nothing for all others; the last line is what an adder layer is in builtin operators, so
@@ -155,11 +155,16 @@ class _Counter:
             difference = self.adder_parts.difference(operator)
             return 0, 0 if difference is None else self.sizes[difference]
         filters = self.graph.shape(operator.inputs[1])
-        if name == "DEPTHWISE_CONV_2D" and tuple(filters[:3]) == (1, 1, 1):
+        if self._is_normalization(operator, name):
             return 0, 0
         terms = math.prod(filters[axis] for axis in FAN_IN[name])
         terms *= self.sizes[operator.outputs[0]]
         return (0, 2 * terms) if name == CUSTOM_OPERATOR else (terms, terms)
+
+    def _is_normalization(self, operator: Any, name: str) -> bool:
+        one_pixel = self.graph.shape(operator.inputs[1])[:3] == (1, 1, 1)
+        same = self.sizes[operator.inputs[0]] == self.sizes[operator.outputs[0]]
+        return self.unit == 1 and name == "DEPTHWISE_CONV_2D" and one_pixel and same
 
     def _numbers(self, tensor: int) -> int:
         size = self.sizes.get(tensor) or math.prod(self.graph.shape(tensor))

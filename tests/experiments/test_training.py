@@ -21,11 +21,12 @@ import pkkd_tf
 from benchmarks import rows
 from experiments import devices, flags, programs, results, training
 from experiments.callbacks import StopOnNaN
-from experiments.checkpoints import Checkpoints, Position
+from experiments.checkpoints import Checkpoints
 from experiments.errors import RunError
 from experiments.history import Table
 from experiments.saving import StateSaver
 from pkkd_tf.optimizers import AdderSGD
+from tests.experiments.test_checkpoints import tear
 
 TINY = ["--epochs=3", "--batch_size=16", "--limit_train=64", "--monitor_every=2", "--verbose=0"]
 TINY += ["--checkpoint_seconds=0"]
@@ -172,12 +173,6 @@ def test_batches_made_on_the_device_end_a_run_with_the_same_weights(whole, optio
         np.testing.assert_array_equal(resumed, undisturbed)
 
 
-def tear(path):
-    """Cuts a file in half."""
-    content = path.read_bytes()
-    path.write_bytes(content[: len(content) // 2])
-
-
 @pytest.mark.slow
 def test_of_a_torn_checkpoint_the_one_before_is_used(whole, options, tmp_path, capsys):
     folder = copy(whole, tmp_path)
@@ -189,45 +184,6 @@ def test_of_a_torn_checkpoint_the_one_before_is_used(whole, options, tmp_path, c
     for resumed, undisturbed in zip(weights(folder), weights(whole), strict=True):
         np.testing.assert_array_equal(resumed, undisturbed)
     assert Table(folder / "history.csv", 99).column("epoch") == [1, 2, 3]
-
-
-def small_checkpoints(folder, positions):
-    model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
-    checkpoints = Checkpoints(folder, {})
-    for position in positions:
-        model.set_weights([np.full((2, 1), position[0]), np.full(1, position[1])])
-        checkpoints.save(model, Position(*position))
-    return model, checkpoints
-
-
-@pytest.mark.parametrize("content", ["", "{", "[]", "{}", '{"sha256": 1}'])
-def test_of_a_torn_record_the_one_before_is_used(tmp_path, content):
-    model, checkpoints = small_checkpoints(tmp_path, [(1, 0), (2, 0)])
-    checkpoints.newest().write_text(content)
-    assert checkpoints.restore(model) == Position(1, 0)
-    assert model.get_weights()[0][0, 0] == 1
-
-
-def test_where_all_checkpoints_are_torn_nothing_is_touched(tmp_path):
-    model, checkpoints = small_checkpoints(tmp_path, [(1, 0), (2, 0)])
-    for path in tmp_path.iterdir():
-        tear(path)
-    contents = {path: path.read_bytes() for path in tmp_path.iterdir()}
-    with pytest.raises(RunError, match="one checkpoint must hold.*Received: .*00002.*; .*00001"):
-        checkpoints.restore(model)
-    assert contents == {path: path.read_bytes() for path in tmp_path.iterdir()}
-
-
-def test_what_killed_saves_and_a_future_given_up_left_is_deleted(tmp_path):
-    model, checkpoints = small_checkpoints(tmp_path, [(1, 0), (2, 0)])
-    tear(tmp_path / "epoch_00002_step_0000000.keras")
-    left = "partial_epoch_00002_step_0000003.keras", ".epoch_00002_step_0000003.json.7.tmp"
-    for name in left:
-        (tmp_path / name).write_bytes(b"half")
-    assert checkpoints.restore(model) == Position(1, 0)
-    checkpoints.save(model, Position(1, 5))
-    names = sorted(path.stem for path in tmp_path.iterdir())
-    assert names == [n for s in (0, 5) for n in [f"epoch_00001_step_000000{s}"] * 2]
 
 
 @pytest.mark.slow
@@ -438,31 +394,6 @@ def test_fixed_teacher(whole, options, tmp_path):
 def test_missing_teacher(options, tmp_path):
     with pytest.raises(RunError, match="--teacher must be an existing .keras file"):
         training.run("digits", "digits", options(tmp_path / "x", "--teacher=nowhere.keras"))
-
-
-def test_full_disk_leaves_earlier_checkpoints(tmp_path, monkeypatch):
-    model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
-    checkpoints = Checkpoints(tmp_path, {"seed": 0})
-    checkpoints.save(model, Position(1, 0))
-
-    def full(path):
-        path.write_bytes(b"half")
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(model, "save", full)
-    with pytest.raises(RunError, match="checkpoints are intact.*No space left"):
-        checkpoints.save(model, Position(2, 0))
-    assert checkpoints.restore(model) == Position(1, 0)
-    assert len(list(tmp_path.iterdir())) == 2
-
-
-def test_only_the_newest_checkpoints_are_kept(tmp_path):
-    model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
-    checkpoints = Checkpoints(tmp_path, {})
-    for epoch in range(1, 5):
-        checkpoints.save(model, Position(epoch, 0))
-    names = sorted(p.name for p in tmp_path.iterdir())
-    assert names == [f"epoch_0000{e}_step_0000000.{x}" for e in (3, 4) for x in ("json", "keras")]
 
 
 def copy(folder, tmp_path):
