@@ -56,10 +56,10 @@ def build(output: str | os.PathLike | None = None, quiet: bool = False) -> pathl
         BuildError: there is no compiler or no TensorFlow, or the compiler fails.
     """
     compile_flags, link_flags = _tensorflow_flags()
-    from custom_ops import build_cuda  # which imports this module
+    from custom_ops import build_cuda, nvcc  # which import this module
 
     gpu = build_cuda.objects_for_tensorflow(quiet)
-    compile_flags += build_cuda.compile_flags() if gpu else []
+    compile_flags += nvcc.compile_flags() if gpu else []
     shell = [(source, compile_flags) for source in sorted(SHELL.glob("*.cc"))]
     sources = [*shell, *_kernel_sources()]
     flags = ["-shared", *gpu, *link_flags]

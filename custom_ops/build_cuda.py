@@ -28,12 +28,10 @@ import concurrent.futures
 import hashlib
 import os
 import pathlib
-import shutil
-import subprocess
 import sys
 import warnings
 
-from custom_ops import build
+from custom_ops import build, nvcc
 
 KERNELS = build.ROOT / "kernels" / "cuda"
 ADDERS = ("adder_bfloat16.cu", "adder_cuda.cu", "adder_float16.cu", "adder_float32.cu")
@@ -41,42 +39,7 @@ SOURCES = (*ADDERS, "obstacle.cu")
 C_API = (*SOURCES, "device_c_api.cu")
 CPU_HEADERS = ("adder.h", "grid_test.h", "layout.h", "number_types.h", "reference.h", "tiles.h")
 LIBRARY = build.ROOT / "kernels" / "_pkkd_cuda.so"
-ARCHITECTURES = "75;80;86;89;90"
 EMULATED = ["-x", "c++", "-DPKKD_CUDA_EMULATION", "-O1"]
-
-
-def nvcc() -> str | None:
-    """Path of the CUDA compiler, or None where there is none or it is not wanted."""
-    if "NVCC" in os.environ:
-        return shutil.which(os.environ["NVCC"])
-    if "CUDA_HOME" in os.environ:
-        return shutil.which(os.path.join(os.environ["CUDA_HOME"], "bin", "nvcc"))
-    return shutil.which("nvcc")
-
-
-def toolkit() -> pathlib.Path:
-    """The folder with the toolkit's `include` and `lib64`.
-
-    Raises:
-        BuildError: there is no nvcc, or it does not say.
-    """
-    for line in _run_nvcc(["-dryrun", "-x", "cu", os.devnull], stderr=True).splitlines():
-        name, _, value = line.removeprefix("#$ ").partition("=")
-        if name == "TOP":
-            return pathlib.Path(value.strip()).resolve()
-    raise build.BuildError(f"nvcc must name its toolkit's folder. Received: nvcc={nvcc()}")
-
-
-def link_flags() -> list[str]:
-    """The CUDA runtime as a static library that shows no symbol of its own.
-
-    They stand before TensorFlow's: its libraries export functions of the same names, which exist
-    only where TensorFlow was built for GPUs.
-    """
-    top = toolkit()
-    folders = [f"-L{top / name}" for name in ("lib64", "lib") if (top / name).is_dir()]
-    hide = "-Wl,--exclude-libs,libcudart_static.a"
-    return [*folders, hide, "-lcudart_static", "-ldl", "-lrt", "-lpthread"]
 
 
 def objects(quiet: bool = False, sources: tuple[str, ...] = SOURCES) -> list[str]:
@@ -92,8 +55,8 @@ def objects(quiet: bool = False, sources: tuple[str, ...] = SOURCES) -> list[str
     Raises:
         BuildError: there is no nvcc, or it fails.
     """
-    flags = _flags()
-    state = _fingerprint([str(nvcc()), *flags])
+    flags = nvcc.flags()
+    state = _fingerprint([str(nvcc.path()), *flags])
 
     def compile_one(source: str) -> str:
         name = pathlib.Path(source).stem
@@ -104,7 +67,7 @@ def objects(quiet: bool = False, sources: tuple[str, ...] = SOURCES) -> list[str
             print(f"compiling custom_ops/kernels/cuda/{source} with nvcc", flush=True)
         with build.folder_beside(target) as folder:
             unfinished = folder / target.name
-            _run_nvcc([*flags, "-c", str(KERNELS / source), "-o", str(unfinished)])
+            nvcc.run([*flags, "-c", str(KERNELS / source), "-o", str(unfinished)])
             for old in KERNELS.glob(f"{name}-*.o"):
                 old.unlink()
             os.replace(unfinished, target)
@@ -116,10 +79,10 @@ def objects(quiet: bool = False, sources: tuple[str, ...] = SOURCES) -> list[str
 
 def objects_for_tensorflow(quiet: bool = False) -> list[str]:
     """As `objects`, and none with one warning where nvcc fails; none without nvcc."""
-    if nvcc() is None:
+    if nvcc.path() is None:
         return []
     try:
-        return [*objects(quiet), *link_flags()]
+        return [*objects(quiet), *nvcc.link_flags()]
     except build.BuildError as error:
         warnings.warn(
             f"The operations are built for the processor only, because the GPU kernels could not "
@@ -127,11 +90,6 @@ def objects_for_tensorflow(quiet: bool = False) -> list[str]:
             stacklevel=2,
         )
         return []
-
-
-def compile_flags() -> list[str]:
-    """What the TensorFlow shell needs for its GPU half."""
-    return ["-DGOOGLE_CUDA=1", "-DEIGEN_USE_GPU", f"-isystem{toolkit() / 'include'}"]
 
 
 def build_kernels(
@@ -161,26 +119,9 @@ def link(parts: list[str], output: pathlib.Path) -> pathlib.Path:
     """Links objects with the CUDA runtime; a process that has the old file open keeps it."""
     with build.folder_beside(output) as folder:
         linked = folder / output.name
-        build._run([*build._compiler(), *parts, *link_flags(), "-o", str(linked)])
+        build._run([*build._compiler(), *parts, *nvcc.link_flags(), "-o", str(linked)])
         os.replace(linked, output)
     return output
-
-
-def _flags() -> list[str]:
-    flags = ["-std=c++17", "-O3", f"-I{build.ROOT.parent}", "-Xcompiler=-fPIC,-Wall,-Wextra"]
-    return [*flags, *_architecture_flags()]
-
-
-def _architecture_flags() -> list[str]:
-    wanted = os.environ.get("PKKD_TF_CUDA_ARCHITECTURES", ARCHITECTURES).split(";")
-    if not all(name.isdigit() for name in wanted):
-        raise build.BuildError(
-            "PKKD_TF_CUDA_ARCHITECTURES must be numbers like 80 with ; between them. "
-            f"Received: PKKD_TF_CUDA_ARCHITECTURES={';'.join(wanted)}"
-        )
-    flags = [f"-gencode=arch=compute_{name},code=sm_{name}" for name in wanted]
-    newest = max(wanted, key=int)
-    return [*flags, f"-gencode=arch=compute_{newest},code=compute_{newest}"]
 
 
 def _fingerprint(flags: list[str]) -> str:
@@ -190,19 +131,6 @@ def _fingerprint(flags: list[str]) -> str:
     for source in sorted([*sources, *headers]):
         digest.update(source.read_bytes())
     return digest.hexdigest()[:12]
-
-
-def _run_nvcc(arguments: list[str], stderr: bool = False) -> str:
-    compiler = nvcc()
-    if compiler is None:
-        raise build.BuildError(
-            "The CUDA compiler is needed to build the GPU kernels. Received: NVCC="
-            f"{os.environ.get('NVCC')}, CUDA_HOME={os.environ.get('CUDA_HOME')}, and no nvcc there "
-            "or on the path"
-        )
-    if not stderr:
-        return build._run([compiler, *arguments])
-    return subprocess.run([compiler, *arguments], capture_output=True, text=True).stderr
 
 
 def _execute(arguments: argparse.Namespace) -> None:

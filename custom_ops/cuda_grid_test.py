@@ -10,7 +10,7 @@ import shutil
 import subprocess
 import tempfile
 
-from custom_ops import build, build_cuda
+from custom_ops import build, build_cuda, nvcc
 
 SOURCE = "grid_test.cu"
 TOOLS = ("memcheck", "racecheck")
@@ -57,7 +57,7 @@ def run_on_gpu(check: bool = False, every: int | None = None, quiet: bool = Fals
     count = _checked((CHECKED if check else 1) if every is None else every)
     commands: list[list[str]] = [[]]
     if check:
-        top = build_cuda.toolkit() / "bin" / "compute-sanitizer"
+        top = nvcc.toolkit() / "bin" / "compute-sanitizer"
         tool = shutil.which("compute-sanitizer") or str(top)
         commands = [[tool, "--error-exitcode", "1", "--tool", name] for name in TOOLS]
     with tempfile.TemporaryDirectory() as folder:

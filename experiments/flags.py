@@ -8,7 +8,7 @@ from absl import flags
 from experiments.errors import RunError
 from experiments.placement import PLACEMENTS
 from pkkd_tf import models
-from pkkd_tf.distillation import features
+from pkkd_tf.distillation import feature_matching
 from pkkd_tf.ops.adder_conv2d import INPUT_GRADIENTS
 
 METHODS = ("pkkd", "kd", "plain", "cnn")
@@ -149,10 +149,12 @@ def _define_distillation() -> None:
     flags.DEFINE_float("beta", None, "Fixed weight of the feature loss; else --feature_share.", 0.0)
     flags.DEFINE_float("feature_share", 0.1, "Feature loss's share of the gradient.", 1e-6, 0.99)
     flags.DEFINE_list("matched_layers", ["blocks"], "blocks, all, or names of layers.")
-    flags.DEFINE_enum("kernel", "exponential", features.KERNELS, "Similarity kernel.")
+    flags.DEFINE_enum("kernel", "exponential", feature_matching.KERNELS, "Similarity kernel.")
     flags.DEFINE_enum("teacher_sign", "+1", ("+1", "-1"), "Sign in the teacher's exponent.")
-    flags.DEFINE_enum("response", "batch_norm", features.RESPONSES, "What the kernel sees.")
+    flags.DEFINE_enum("response", "batch_norm", feature_matching.RESPONSES, "What the kernel sees.")
     flags.DEFINE_bool("student_alignment", True, "1x1 convolution after the student's kernel.")
-    flags.DEFINE_enum("teacher_side", "fixed", features.TEACHER_SIDES, "Of the feature loss.")
+    flags.DEFINE_enum(
+        "teacher_side", "fixed", feature_matching.TEACHER_SIDES, "Of the feature loss."
+    )
     flags.DEFINE_bool("teacher_gradient", False, "Let the feature loss change the teacher.")
     flags.DEFINE_integer("monitor_every", 50, "Steps from one measurement to the next.", 0)

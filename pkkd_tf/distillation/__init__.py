@@ -1,7 +1,8 @@
 """Progressive kernel based distillation: losses, feature matching, the model that trains both."""
 
 from pkkd_tf.distillation.distance import SquaredDistance
-from pkkd_tf.distillation.features import FeatureLoss, FeatureMatching
+from pkkd_tf.distillation.feature_matching import FeatureMatching
+from pkkd_tf.distillation.features import FeatureLoss
 from pkkd_tf.distillation.losses import distillation_loss, label_loss
 from pkkd_tf.distillation.matching import match_layers
 from pkkd_tf.distillation.pkkd import PKKD

@@ -4,7 +4,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from pkkd_tf.distillation.features import FeatureMatching
+from pkkd_tf.distillation.feature_matching import FeatureMatching
 from pkkd_tf.integers import integer
 
 METHODS = ("pkkd", "kd", "plain")

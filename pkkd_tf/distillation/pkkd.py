@@ -16,7 +16,8 @@ from pkkd_tf.distillation.arguments import (
     sums_over_replicas,
 )
 from pkkd_tf.distillation.distance import distance_of
-from pkkd_tf.distillation.features import FeatureLoss, FeatureMatching
+from pkkd_tf.distillation.feature_matching import FeatureMatching
+from pkkd_tf.distillation.features import FeatureLoss
 from pkkd_tf.distillation.fused_norm import fused
 from pkkd_tf.distillation.matching import (
     adder_layers,

@@ -5,7 +5,7 @@ from typing import Any
 import keras
 
 from pkkd_tf.distillation.arguments import EXECUTION_OPTIONS, STEP_OPTIONS, UNUSED
-from pkkd_tf.distillation.features import FeatureMatching
+from pkkd_tf.distillation.feature_matching import FeatureMatching
 
 
 class StoredModel(keras.Model):

@@ -63,6 +63,7 @@ def run(folder, monkeypatch, *flags):
     return rows
 
 
+@pytest.mark.slow
 def test_command_profiles_devices(tmp_path, monkeypatch, capsys):
     flags = ["--sources", "array_record, JPEG", "--loads", "0.5", "--processor_steps=0"]
     alone, device = run(tmp_path, monkeypatch, "--steps=3", *flags)

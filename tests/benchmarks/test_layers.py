@@ -35,6 +35,7 @@ def test_the_layers_are_those_of_the_networks():
         assert layer.shapes[2][1] == layer.size // layer.stride
 
 
+@pytest.mark.slow
 def test_files(operations, tmp_path):
     rows = [
         row | {"bytes": dict.fromkeys(layers.IMPLEMENTATIONS, 2**20)}

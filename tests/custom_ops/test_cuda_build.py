@@ -8,7 +8,7 @@ import warnings
 import pytest
 import tensorflow as tf
 
-from custom_ops import build, build_cuda
+from custom_ops import build, build_cuda, nvcc
 from pkkd_tf.ops import compiled, paths, reference, use_path, why_reference
 
 
@@ -22,17 +22,17 @@ def failing_nvcc(monkeypatch, tmp_path):
 
 
 def test_nvcc_is_looked_for_in_three_places(monkeypatch, tmp_path, failing_nvcc):
-    assert build_cuda.nvcc() == str(failing_nvcc)
+    assert nvcc.path() == str(failing_nvcc)
     monkeypatch.setenv("NVCC", "")
-    assert build_cuda.nvcc() is None
+    assert nvcc.path() is None
     monkeypatch.delenv("NVCC")
     (tmp_path / "bin").mkdir()
     failing_nvcc.rename(tmp_path / "bin" / "nvcc")
     monkeypatch.setenv("CUDA_HOME", str(tmp_path))
-    assert build_cuda.nvcc() == str(tmp_path / "bin" / "nvcc")
+    assert nvcc.path() == str(tmp_path / "bin" / "nvcc")
     monkeypatch.delenv("CUDA_HOME")
     monkeypatch.setenv("PATH", str(tmp_path / "bin"))
-    assert build_cuda.nvcc() == str(tmp_path / "bin" / "nvcc")
+    assert nvcc.path() == str(tmp_path / "bin" / "nvcc")
 
 
 def test_without_nvcc_the_operations_are_for_the_processor(monkeypatch):

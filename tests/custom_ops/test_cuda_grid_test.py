@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from custom_ops import build, build_cuda, cuda_grid_test
+from custom_ops import build, build_cuda, cuda_grid_test, nvcc
 
 
 def write_program(path, text):
@@ -60,7 +60,7 @@ def test_the_program_is_built_and_kept_for_another_machine(monkeypatch, tmp_path
     compiler = write_program(tmp_path / "compiler", 'for last; do :; done\n: > "$last"')
     monkeypatch.setenv("CXX", str(compiler))
     monkeypatch.setattr(build_cuda, "objects", lambda quiet, sources: [])
-    monkeypatch.setattr(build_cuda, "link_flags", list)
+    monkeypatch.setattr(nvcc, "link_flags", list)
     program = tmp_path / "grid_test"
     monkeypatch.setattr(sys, "argv", ["build_cuda", "--grid_test", f"--output={program}"])
     build_cuda.main()
@@ -86,11 +86,11 @@ def test_a_warning_of_the_compiler_ends_no_build(monkeypatch, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(build_cuda.nvcc() is None, reason="there is no nvcc")
+@pytest.mark.skipif(nvcc.path() is None, reason="there is no nvcc")
 @pytest.mark.parametrize("source", [*build_cuda.C_API, cuda_grid_test.SOURCE])
 def test_nvcc_warns_of_nothing(monkeypatch, tmp_path, source):
     monkeypatch.setenv("PKKD_TF_CUDA_ARCHITECTURES", "90")
     quick = ["-Xcicc=-O0", "-Xptxas=-O0"]  # the front ends warn
-    flags = [*build_cuda._flags(), *quick, "-Werror=all-warnings"]
+    flags = [*nvcc.flags(), *quick, "-Werror=all-warnings"]
     path, target = str(build_cuda.KERNELS / source), str(tmp_path / "kernel.o")
-    build_cuda._run_nvcc([*flags, "-c", path, "-o", target])
+    nvcc.run([*flags, "-c", path, "-o", target])

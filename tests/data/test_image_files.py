@@ -68,6 +68,7 @@ BROKEN = {
 }
 
 
+@pytest.mark.slow
 def test_folders_describe_themselves(folder):
     data = load(folder, num_classes=3)
     assert data.class_names == ("Zebra", "a b", "straße")
@@ -139,6 +140,7 @@ def test_sample_is_fixed(folder):
     assert load(folder).sample(7).shape == (7, 32, 32, 3)
 
 
+@pytest.mark.slow
 def test_limit_train_keeps_the_same_images_every_epoch(folder):
     data = load(folder, limit_train=9)
     assert data.num_train == 9

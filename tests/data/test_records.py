@@ -170,6 +170,7 @@ def test_broken_records_are_passed_over_and_batches_stay_full(folders):
     assert data.num_broken == 3
 
 
+@pytest.mark.slow
 def test_broken_array_records_are_replaced_where_they_stood(folders):
     sound, broken = (load(f, skip_broken_images=True) for f in folders["array_record"])
     for expected, (images, labels) in zip(collect(sound.train(10)), collect(broken.train(10))):
@@ -183,6 +184,7 @@ def test_broken_array_records_are_replaced_where_they_stood(folders):
     assert broken.num_broken == 3
 
 
+@pytest.mark.slow
 def test_an_epoch_of_array_records_is_any_permutation(folders):
     """Of all files: no part of the order is one file's, as it is with TFRecord files' blocks."""
     data = load(folders["array_record"][0])
@@ -191,6 +193,7 @@ def test_an_epoch_of_array_records_is_any_permutation(folders):
     assert np.abs(places.mean(axis=0) - 14.5).max() < 5 * 1.12
 
 
+@pytest.mark.slow
 def test_thread_count_changes_nothing(folder):
     options = [tf.data.Options(), tf.data.Options()]
     for one, count in zip(options, (1, 8)):

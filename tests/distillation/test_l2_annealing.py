@@ -72,6 +72,7 @@ def test_two_replicas_follow_the_weights(two_replicas):
     assert error(model.student.get_weights()) < 1e-3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
 def test_sixteen_bits_follow_the_weights(policy):
     expected()

@@ -40,9 +40,8 @@ def test_a_graph_trains_as_eager_steps_do(execution):
     assert_close(*trained(run_eagerly=False, execution=execution), *expected(), 2e-4)
 
 
-@pytest.mark.parametrize(
-    "policy", [pytest.param("mixed_float16", marks=pytest.mark.slow), "mixed_bfloat16"]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
 def test_sixteen_bits_train_as_float32_does(policy):
     _, exact = expected()
     keras.config.set_dtype_policy(policy)

@@ -43,6 +43,7 @@ def test_everything_that_is_to_learn_moves(method):
     assert len(still) == len(model.pairs)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["kd", "pkkd"])
 def test_a_fixed_teacher_stays_with_its_statistics(method):
     model = compiled(method=method, teacher_mode="fixed")
@@ -87,6 +88,7 @@ def test_the_teacher_goes_its_own_way_whatever_the_student_does(side):
         np.testing.assert_array_equal(a, b)
 
 
+@pytest.mark.slow
 def test_with_teacher_gradient_the_feature_loss_reaches_the_teacher():
     weights = []
     for allowed in (False, True):
@@ -107,6 +109,7 @@ def test_without_weight_the_teacher_changes_nothing_for_the_student():
         np.testing.assert_array_equal(a, b)
 
 
+@pytest.mark.slow
 def test_without_weight_the_features_change_nothing_for_the_student():
     kd, pkkd_ = compiled(method="kd"), compiled(method="pkkd", beta=0.0, monitor_every=1)
     for model in (kd, pkkd_):
@@ -191,6 +194,7 @@ def test_the_step_of_the_classifier_is_the_formula(alpha, temperature):
     np.testing.assert_allclose(before - bias.numpy(), 0.5 * slope.mean(0), rtol=1e-4, atol=1e-7)
 
 
+@pytest.mark.slow
 def test_one_hot_labels_train_as_class_numbers_do():
     numbers, one_hot = compiled(method="kd"), compiled(method="kd")
     images, labels = batch(32)
@@ -204,6 +208,7 @@ def test_one_hot_labels_train_as_class_numbers_do():
         np.testing.assert_allclose(a, b, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_accuracies_are_those_of_the_networks():
     model = compiled(method="kd")
     fit(model, 2)

@@ -211,6 +211,7 @@ def test_layer_curves_say_what_is_missing(tmp_path, missing):
         pictures.layer_curves(write_csv(tmp_path / "l.csv", rows), tmp_path / "l.png")
 
 
+@pytest.mark.slow
 def test_comparison_draws_the_second_half_again(tmp_path, drawn):
     runs = {
         name: [0.5 + 0.01 * e + add for e in range(40)] for name, add in (("CNN", 0.1), ("x", 0))

@@ -100,6 +100,7 @@ def test_teachers_that_do_not_fit_are_seen_at_once(network, tmp_path, monkeypatc
         quantize.run(options(network, tmp_path, **sizes, **how, train_ranges=False, epochs=1))
 
 
+@pytest.mark.slow
 def test_no_step_is_measured_under_xla(network, tmp_path, monkeypatch):
     """Keras would choose it for all of them where there is a GPU."""
     found = []

@@ -98,6 +98,7 @@ def test_ranges_beyond_six_are_cut_off_there():
     assert report["difference"] < 0.03
 
 
+@pytest.mark.slow
 def test_a_normalization_of_its_own_is_rounded_once():
     model = network(preactivated)
     data, report = quantized(model)
@@ -111,6 +112,7 @@ def test_a_normalization_of_its_own_is_rounded_once():
     np.testing.assert_array_equal(output, int8.IntegerNetwork(data)(integers))
 
 
+@pytest.mark.slow
 def test_it_costs_no_multiplications_as_in_the_network():
     model = network(preactivated)
     counts = [
@@ -121,7 +123,7 @@ def test_it_costs_no_multiplications_as_in_the_network():
 
 
 @pytest.mark.parametrize("bits", (8, FEW_BITS))
-@pytest.mark.parametrize("build", [capped, preactivated])
+@pytest.mark.parametrize("build", [capped, pytest.param(preactivated, marks=pytest.mark.slow)])
 def test_a_file_rounds_as_the_fine_tuned_network_does(build, bits):
     model = network(build)
     trained = quantization.quantize_model(model, images(model, 32), bits)

@@ -69,7 +69,7 @@ def segmenting(x):
     return adder(joined, 4)
 
 
-@pytest.mark.parametrize("bits", [5, *thorough(8)])
+@pytest.mark.parametrize("bits", [pytest.param(5, marks=pytest.mark.slow), *thorough(8)])
 def test_repeated_pixels_keep_their_scale(bits):
     model = network(segmenting)
     trained = quantization.quantize_model(model, images(model, 32), bits)
@@ -104,6 +104,7 @@ def test_images_of_any_size_are_repeated_too():
     assert "RESIZE_NEAREST_NEIGHBOR" not in names(data)
 
 
+@pytest.mark.slow
 def test_they_count_the_same_in_both_files():
     model = network(segmenting)
     counts = [

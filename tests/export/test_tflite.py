@@ -120,6 +120,7 @@ def test_unknown_height_and_width(format):
         assert_equal_outputs(model, data, shape)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("format", FORMATS)
 def test_a_file_is_for_images_of_one_size(network, format):
     """Of another size TFLite would give other numbers, or the rows of another batch."""

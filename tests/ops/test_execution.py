@@ -72,6 +72,7 @@ def test_types_under_xla(tensors, dtype):
         np.testing.assert_allclose(a, e, rtol=2 * unit, atol=20 * unit)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", ["clipped", "sign"])
 def test_nan_under_xla(tensors, mode):
     x, f, dy = (t.numpy() for t in tensors)
@@ -106,6 +107,7 @@ def test_unknown_dimensions(path, tensors, shape, padding):
     assert graph.get_concrete_function().structured_outputs[0].shape[3] == 5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shape", [(None, 9, 8, 3), (None, None, None, 3)])
 def test_unknown_dimensions_under_xla(tensors, shape):
     x, f, dy = tensors

@@ -79,6 +79,7 @@ def test_at_weight_0_it_is_the_adder_response_bit_for_bit(path, weight):
         np.testing.assert_array_equal(a, b)
 
 
+@pytest.mark.slow
 def test_at_weight_0_nothing_of_l2_is_computed(path, monkeypatch):
     def computed(*_):
         raise AssertionError

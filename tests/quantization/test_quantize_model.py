@@ -162,6 +162,7 @@ def test_batch_norm_gets_the_mean_of_the_batches():
         quantization.reestimate_batch_norm(model, x[:1])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("bits, groups", [(8, 1), (4, 3)])
 def test_ranges_describe_the_network(trained, quantized, images, bits, groups, tmp_path):
     """A layer computed from the dictionary, after saving and loading, has the same responses."""

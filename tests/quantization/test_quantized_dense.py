@@ -91,7 +91,8 @@ def batch():
     return numbers((64, 8, 8, 3)).astype("float32")
 
 
-@pytest.mark.parametrize("bits", [5, pytest.param(8, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("bits", [5, 8])
 def test_whole_networks_and_their_files(bits, tmp_path):
     model = network()
     quantized = quantization.quantize_model(model, batch(), bits)

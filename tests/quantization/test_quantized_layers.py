@@ -69,7 +69,7 @@ def test_response_is_the_formula(path, arguments, ends):
         np.testing.assert_allclose(y[..., o], expected, rtol=1e-5)
 
 
-@pytest.mark.parametrize("graph", [False, True])
+@pytest.mark.parametrize("graph", [False, pytest.param(True, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("train_range", [False, True])
 @pytest.mark.parametrize("arguments, ends", ADDERS)
 def test_gradients_are_the_formula(arguments, ends, graph, train_range):
