@@ -17,6 +17,9 @@ FAN_IN = {
     "FULLY_CONNECTED": (1,),
     CUSTOM_OPERATOR: (0, 1, 2),
 }
+TRANSPOSED = "TRANSPOSE_CONV"  # each number of its input is in a sum for these axes
+FAN_OUT = (0, 1, 2)
+FILTERED = (*FAN_IN, TRANSPOSED)
 # Numbers move; what is computed on the way counts as nothing, by the convention of the papers.
 MOVING = {
     *("ADD", "SUB", "MUL", "DIV", "NEG", "ABS", "SQUARE", "SQRT", "RSQRT", "EXP", "LOG", "POW"),
@@ -49,6 +52,7 @@ def tflite_records(data: bytes) -> list[LayerRecord]:
     output and `k` terms in each:
 
         CONV_2D, DEPTHWISE_CONV_2D, FULLY_CONNECTED   n * k multiplications, n * k additions
+        TRANSPOSE_CONV                                the same, n numbers of its input in k terms
         AdderConv2D, float32 and int8                 2 * n * k additions
         int8 DEPTHWISE_CONV_2D of one pixel           nothing: the form of a batch normalization
         SUB, ABS, SUM in a row, n * k numbers wide    n * k additions in SUB, n * k in SUM
@@ -100,8 +104,8 @@ def has_adders(data: bytes) -> bool:
 
 def _bits(graph: Graph) -> int:
     """By the types of images and filters; those of a hybrid operator differ."""
-    filtered = [o for o in graph.operators if graph.name(o) in FAN_IN]
-    types = {str(dtype_of(graph, t)) for o in filtered for t in o.inputs[:2]}
+    filtered = [o for o in graph.operators if graph.name(o) in FILTERED]
+    types = {str(dtype_of(graph, t)) for o in filtered for t in _numbers(graph, o)[:2]}
     bits = {str(dtype): width for dtype, width in BITS.items()}
     if len(types) != 1 or not types <= set(bits):
         raise ExportError(
@@ -111,15 +115,21 @@ def _bits(graph: Graph) -> int:
     return bits[types.pop()]
 
 
+def _numbers(graph: Graph, operator: Any) -> list[int]:
+    """Images, filters and what else an operator computes with; not an output's shape."""
+    first = 1 if graph.name(operator) == TRANSPOSED else 0
+    return [int(t) for t in operator.inputs[first:] if t >= 0]
+
+
 def _moving(graph: Graph) -> Iterator[tuple[int, Any]]:
     """Every operator that moves numbers, with its place; sizes of shapes are left out."""
     for index, operator in enumerate(graph.operators):
         name, outputs = graph.name(operator), [dtype_of(graph, t) for t in operator.outputs]
         if name in VIEWS or not set(outputs) & set(BITS):
             continue
-        if name not in FAN_IN and name not in MOVING:
+        if name not in FILTERED and name not in MOVING:
             raise ExportError(
-                f"An operator must be one of {', '.join(FAN_IN)} or one without filters to be "
+                f"An operator must be one of {', '.join(FILTERED)} or one without filters to be "
                 f"counted. Received: operator={index} {name}"
             )
         yield index, operator
@@ -137,8 +147,8 @@ class _Counter:
         name = self.graph.name(operator)
         multiplications, additions = self._operations(operator, name)
         # Integers that say where (axes, paddings) are part of the operator, not of the weights.
-        inputs = [int(t) for t in operator.inputs if t >= 0]
-        inputs = [t for t in inputs if name in FAN_IN or dtype_of(self.graph, t) in BITS]
+        inputs = _numbers(self.graph, operator)
+        inputs = [t for t in inputs if name in FILTERED or dtype_of(self.graph, t) in BITS]
         return LayerRecord(
             name=f"{index} {name}",
             type=name,
@@ -151,10 +161,13 @@ class _Counter:
 
     def _operations(self, operator: Any, name: str) -> tuple[int, int]:
         """Multiplications and additions."""
-        if name not in FAN_IN:
+        if name not in FILTERED:
             difference = self.adder_parts.difference(operator)
             return 0, 0 if difference is None else self.sizes[difference]
         filters = self.graph.shape(operator.inputs[1])
+        if name == TRANSPOSED:
+            terms = math.prod(filters[axis] for axis in FAN_OUT) * self.sizes[operator.inputs[2]]
+            return terms, terms
         if self._is_normalization(operator, name):
             return 0, 0
         terms = math.prod(filters[axis] for axis in FAN_IN[name])

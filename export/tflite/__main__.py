@@ -12,9 +12,8 @@
                 --dataset=cifar10 --calibration_data=FOLDER, or --calibration_data=FILE.npy
 
 A float file's outputs are compared with the network's before it is written. An int8 file is
-compared operator by operator with an integer reference: adder layers bit for bit; convolutions,
-dense layers, means, maxima, ReLUs, slices and paddings to one step, as TFLite has several kernels
-for them; sums, products, averages and depthwise convolutions are not in the reference.
+compared operator by operator with an integer reference: adder layers bit for bit, all others to
+one step, as TFLite has several kernels for them.
 A network without adder layers becomes int8 by TFLite's converter.
 """
 

@@ -20,7 +20,12 @@ PRODUCTS = (
     keras.layers.TimeDistributed,
 )
 PRODUCT_OPERATIONS = ("Matmul", "Dot", "Einsum", "Tensordot", "Inner", "Outer", "Vdot", "Conv")
-COUNTED = (keras.layers.Conv2D, keras.layers.DepthwiseConv2D, keras.layers.Dense)
+COUNTED = (
+    keras.layers.Conv2D,
+    keras.layers.Conv2DTranspose,
+    keras.layers.DepthwiseConv2D,
+    keras.layers.Dense,
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,7 +42,7 @@ class LayerOperations:
         additions: number of additions.
         multiplying: whether the layer is a convolution or a dense layer and no adder.
         kernel_shape: shape of the filters; () for a layer that counts as nothing, as below.
-        fan_in: number of terms in one output number; 0.
+        fan_in: number of terms in one output number; 0, also where they differ (transposed).
         outputs: number of output numbers; 0.
     """
 
@@ -60,6 +65,7 @@ def count_operations(model: keras.Model) -> list[LayerOperations]:
 
         convolution, dense   n * k multiplications, n * k additions
         adder                0 multiplications, 2 * n * k additions (subtract, accumulate)
+        transposed           as a convolution, n numbers of the input, each in k terms
 
     and nothing for batch normalization, bias, activations, pooling and the absolute value. Taps
     on padding count. Sources: Chen et al., CVPR 2020 (arXiv 1912.13200); Xu et al., NeurIPS 2020
@@ -74,7 +80,7 @@ def count_operations(model: keras.Model) -> list[LayerOperations]:
 
     Raises:
         ValueError: a layer is not built, its output size is unknown, or a layer or operation has a
-            weight matrix or multiplies tensors and no rule here (recurrent, transposed, attention,
+            weight matrix or multiplies tensors and no rule here (recurrent, separable, attention,
             time distributed, `keras.ops.matmul`, ...).
 
     Example:
@@ -133,9 +139,8 @@ def _with_operations(layer: Any, record: LayerOperations) -> LayerOperations:
             f"Received: layer={record.name!r}, output_shape={record.output_shape}"
         )
     kernel = tuple(layer.kernel.shape)
-    depthwise = isinstance(layer, keras.layers.DepthwiseConv2D)
-    fan_in = math.prod(kernel[: 2 if depthwise else -1])
-    adder, terms = isinstance(layer, ADDERS), fan_in * outputs
+    fan_in, terms = _terms(layer, kernel, outputs)
+    adder = isinstance(layer, ADDERS)
     return dataclasses.replace(
         record,
         multiplications=0 if adder else terms,
@@ -145,6 +150,16 @@ def _with_operations(layer: Any, record: LayerOperations) -> LayerOperations:
         fan_in=fan_in,
         outputs=outputs,
     )
+
+
+def _terms(layer: Any, kernel: tuple[int, ...], outputs: int) -> tuple[int, int]:
+    """Terms in one output number, and in all."""
+    if isinstance(layer, keras.layers.Conv2DTranspose):
+        inputs = math.prod(layer.get_build_config()["input_shape"][1:])
+        return 0, inputs * math.prod(kernel[:3])
+    depthwise = isinstance(layer, keras.layers.DepthwiseConv2D)
+    fan_in = math.prod(kernel[: 2 if depthwise else -1])
+    return fan_in, fan_in * outputs
 
 
 def _counted_shape(layer: Any) -> tuple[int | None, ...]:
@@ -168,8 +183,8 @@ def _check_has_a_rule(layer: Any) -> None:
     ]
     if operations or isinstance(layer, PRODUCTS):
         raise ValueError(
-            "What multiplies tensors must be a Conv2D, DepthwiseConv2D, Dense or one of their "
-            "adders, called on images, to be counted. "
+            "What multiplies tensors must be a Conv2D, Conv2DTranspose, DepthwiseConv2D, Dense or "
+            "an adder of their kind, called on images, to be counted. "
             f"Received: layer={layer.name!r}, type={type(layer).__name__}, operations={operations}"
         )
 
@@ -178,7 +193,7 @@ def _check_has_no_matrix(layer: Any, weights: list[Any]) -> None:
     shapes = [tuple(weight.shape) for weight in weights]
     if any(len(shape) > 1 for shape in shapes):
         raise ValueError(
-            "A layer with a weight matrix must be a Conv2D, DepthwiseConv2D, Dense or one of "
-            f"their adders to be counted. Received: layer={layer.name!r}, "
+            "A layer with a weight matrix must be a Conv2D, Conv2DTranspose, DepthwiseConv2D, "
+            f"Dense or an adder of their kind to be counted. Received: layer={layer.name!r}, "
             f"type={type(layer).__name__}, weights={shapes}"
         )

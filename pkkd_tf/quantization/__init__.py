@@ -14,7 +14,12 @@ from pkkd_tf.quantization.layers import (
 from pkkd_tf.quantization.network import quantize_model, strip_quantization
 from pkkd_tf.quantization.network_ranges import ranges, tensor_ranges
 from pkkd_tf.quantization.placement import rounded_tensors
-from pkkd_tf.quantization.products import QuantizedConv2D, QuantizedDense, QuantizedDepthwiseConv2D
+from pkkd_tf.quantization.products import (
+    QuantizedConv2D,
+    QuantizedConv2DTranspose,
+    QuantizedDense,
+    QuantizedDepthwiseConv2D,
+)
 from pkkd_tf.quantization.shared_range import SharedRange
 
 __all__ = [
@@ -24,6 +29,7 @@ __all__ = [
     "QuantizedAdderDepthwiseConv2D",
     "QuantizedConv2D",
     "QuantizedDense",
+    "QuantizedConv2DTranspose",
     "QuantizedDepthwiseConv2D",
     "SharedRange",
     "adder_conv2d_int8",

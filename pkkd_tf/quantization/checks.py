@@ -52,8 +52,13 @@ def _operations(model: keras.Model) -> list[Any]:
 
 
 def check_layers(model: keras.Model, known: Collection[type]) -> None:
-    """Raises `ValueError` for a layer with a weight matrix of another class than those."""
+    """Raises `ValueError` for a layer with a weight matrix of another class than those.
+
+    The slopes of a PReLU are none.
+    """
     for layer in model.layers:
+        if isinstance(layer, keras.layers.PReLU):
+            continue
         matrices = [tuple(w.shape) for w in layer.weights if len(w.shape) > 1]
         if matrices and type(layer) not in known:
             raise ValueError(

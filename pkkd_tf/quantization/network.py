@@ -27,6 +27,7 @@ from pkkd_tf.quantization.placement import (
 )
 from pkkd_tf.quantization.products import (
     QuantizedConv2D,
+    QuantizedConv2DTranspose,
     QuantizedDense,
     QuantizedDepthwiseConv2D,
 )
@@ -36,6 +37,7 @@ QUANTIZED: dict[type, Any] = {
     AdderDepthwiseConv2D: QuantizedAdderDepthwiseConv2D,
     AdderDense: QuantizedAdderDense,
     keras.layers.Conv2D: QuantizedConv2D,
+    keras.layers.Conv2DTranspose: QuantizedConv2DTranspose,
     keras.layers.DepthwiseConv2D: QuantizedDepthwiseConv2D,
     keras.layers.Dense: QuantizedDense,
 }
@@ -54,11 +56,11 @@ def quantize_model(
     """Copies a trained network into one that computes in rounded numbers and can be trained on.
 
     Adder layers become `QuantizedAdderConv2D` (`...DepthwiseConv2D`, `...Dense`) of `bits`,
-    convolutions and dense layers `QuantizedConv2D` (`...DepthwiseConv2D`) and `QuantizedDense` of 8
-    bits, and the tensors between the operators of a deployed network (`rounded_tensors`) are
-    rounded by `FakeQuantize` layers named after them (`stem_relu_quantize`). First convolution and
-    classifier stay at 8 bits whatever `bits` is, as in AdderQuant: they are few operations and cost
-    much accuracy.
+    convolutions and dense layers `QuantizedConv2D` (`...DepthwiseConv2D`, `...Conv2DTranspose`)
+    and `QuantizedDense` of 8 bits, and the tensors between the operators of a deployed network
+    (`rounded_tensors`) are rounded by `FakeQuantize` layers named after them
+    (`stem_relu_quantize`). First convolution and classifier stay at 8 bits whatever `bits` is, as
+    in AdderQuant: they are few operations and cost much accuracy.
 
     Ranges come from the calibration images as they go through `model`: what adder layers read gets
     the `best_range` for their responses, other tensors `tensor_range` of 8 bits. Two forms:

@@ -18,9 +18,26 @@ KEEPING = (
     keras.layers.MaxPooling2D,
     keras.layers.GlobalMaxPooling2D,
     keras.layers.Concatenate,
+    keras.layers.Maximum,
+    keras.layers.Minimum,
     keras.layers.Dropout,
 )
-SUMS = (*ADDERS, keras.layers.Conv2D, keras.layers.DepthwiseConv2D, keras.layers.Dense)
+# Whose inputs and output have one scale in an int8 file, whether it is among their levels or not.
+TYING = (
+    keras.layers.Concatenate,
+    keras.layers.Maximum,
+    keras.layers.Minimum,
+    keras.layers.AveragePooling2D,
+    keras.layers.UpSampling2D,
+    keras.layers.Resizing,
+)
+SUMS = (
+    *ADDERS,
+    keras.layers.Conv2D,
+    keras.layers.Conv2DTranspose,
+    keras.layers.DepthwiseConv2D,
+    keras.layers.Dense,
+)
 MERGING = (keras.layers.Add, keras.layers.Subtract, keras.layers.Multiply)
 # What an operator can still take in: all that may follow a sum, or a ReLU alone.
 OPEN, RELU_ALONE, CLOSED = "open", "relu", "closed"
@@ -66,7 +83,8 @@ def rounded_tensors(model: keras.Model) -> list[str]:
 def tied_tensors(model: keras.Model) -> list[list[str]]:
     """`rounded_tensors` in groups of those that share one range, as they do in an int8 file.
 
-    TFLite neither joins tensors of several scales nor gives an average pooling another one.
+    TFLite neither joins tensors of several scales nor gives an average pooling, or an image of
+    another size, another one.
 
     Args:
         model: as of `rounded_tensors`, functional.
@@ -76,7 +94,7 @@ def tied_tensors(model: keras.Model) -> list[list[str]]:
     """
     group = {name: [name] for name in rounded_tensors(model)}
     for layer in model.layers:
-        if isinstance(layer, keras.layers.Concatenate | keras.layers.AveragePooling2D):
+        if isinstance(layer, TYING):
             tied = {name for source in [layer, *sources(layer)] for name in origins(source)}
             merged = [name for name in group if any(name in group[other] for other in tied)]
             group |= dict.fromkeys(merged, merged)

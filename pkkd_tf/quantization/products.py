@@ -89,6 +89,54 @@ class QuantizedDepthwiseConv2D(keras.layers.DepthwiseConv2D):
 
 
 @keras.saving.register_keras_serializable(package=common.PACKAGE)
+class QuantizedConv2DTranspose(keras.layers.Conv2DTranspose):
+    """`keras.layers.Conv2DTranspose` with rounded weights, as `QuantizedConv2D`.
+
+    Args:
+        filters, kernel_size: and all arguments of `keras.layers.Conv2DTranspose`, by name.
+        bits: int from 2 to 8.
+        **kwargs: further arguments of `keras.layers.Conv2DTranspose`.
+
+    Input shape:
+        As of `keras.layers.Conv2DTranspose`.
+
+    Output shape:
+        As of `keras.layers.Conv2DTranspose`.
+
+    Raises:
+        ValueError: as `keras.layers.Conv2DTranspose`; `bits` out of its range.
+
+    Example:
+        >>> QuantizedConv2DTranspose(16, 2, strides=2)(keras.random.normal((4, 8, 8, 3))).shape
+        TensorShape([4, 16, 16, 16])
+    """
+
+    def __init__(self, filters: int, kernel_size: Any, *args: Any, bits: int = 8, **kwargs: Any):
+        super().__init__(filters, kernel_size, *args, **kwargs)
+        self.bits = check_bits(bits)
+
+    def call(self, inputs: Any, training: bool | None = None) -> Any:
+        """Returns the products, plus bias and activation if the layer has them."""
+        del training
+        outputs_last = keras.ops.swapaxes(self.kernel, 2, 3)
+        kernel = keras.ops.swapaxes(quantize_weights(outputs_last, self.bits), 2, 3)
+        products = keras.ops.conv_transpose(
+            inputs,
+            kernel,
+            list(self.strides),
+            self.padding,
+            self.output_padding,
+            self.data_format,
+            self.dilation_rate,
+        )
+        return common.finish(self, products)
+
+    def get_config(self) -> dict[str, Any]:
+        """Returns the arguments, serialisable."""
+        return {**super().get_config(), "bits": self.bits}
+
+
+@keras.saving.register_keras_serializable(package=common.PACKAGE)
 class QuantizedDense(keras.layers.Dense):
     """`keras.layers.Dense` with rounded weights, as `QuantizedConv2D`.
 

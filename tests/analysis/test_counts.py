@@ -54,6 +54,16 @@ def test_one_layer(types, arguments, shape, fan_in, outputs):
         assert record.parameters == layer.count_params()
 
 
+@pytest.mark.parametrize("padding, strides", [("same", 2), ("valid", (1, 3)), ("valid", 2)])
+def test_a_transposed_convolution_counts_what_its_input_takes_part_in(padding, strides):
+    x = keras.Input((5, 4, 3))
+    layer = keras.layers.Conv2DTranspose(6, (3, 2), strides, padding)
+    *_, record = count_operations(keras.Model(x, layer(x)))
+    assert record.multiplications == record.additions == 5 * 4 * 3 * (3 * 2 * 6)
+    assert (record.fan_in, record.outputs) == (0, np.prod(layer.output.shape[1:]))
+    assert record.multiplying and record.kernel_shape == (3, 2, 6, 3)
+
+
 def test_what_counts_as_nothing():
     records = count_operations(models.digits_resnet())
     free = [r for r in records if r.type not in ("Conv2D", "AdderConv2D")]
@@ -209,7 +219,6 @@ def test_unbuilt_model():
 @pytest.mark.parametrize(
     "layer, shape",
     [
-        (keras.layers.Conv2DTranspose(4, 3, name="odd"), (8, 8, 3)),
         (keras.layers.SeparableConv2D(4, 3, name="odd"), (8, 8, 3)),
         (keras.layers.Conv1D(4, 3, name="odd"), (8, 3)),
         (keras.layers.LSTM(4, name="odd"), (8, 3)),
@@ -217,7 +226,7 @@ def test_unbuilt_model():
 )
 def test_layers_without_a_rule(layer, shape):
     inputs = keras.Input(shape)
-    message = r"one of their adders to be counted\. Received: layer='\w+', type=\w+, weights=\["
+    message = r"adder of their kind to be counted\. Received: layer='\w+', type=\w+, weights=\["
     with pytest.raises(ValueError, match=message):
         count_operations(keras.Model(inputs, layer(inputs)))
 

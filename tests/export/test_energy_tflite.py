@@ -178,11 +178,20 @@ def test_files_that_cannot_be_counted():
     any_size = sequential((None, None, 3), keras.layers.Conv2D(4, 3))
     with pytest.raises(ExportError, match=r"known image size only: .*shape=\(-1, -1, -1, 3\)"):
         tflite_records(convert(any_size, "portable"))
-    transposed = sequential(
-        (8, 8, 3), keras.layers.Conv2D(3, 1), keras.layers.Conv2DTranspose(2, 3)
-    )
-    with pytest.raises(ExportError, match=r"one without filters .* operator=\d+ TRANSPOSE_CONV"):
-        tflite_records(convert(transposed, "portable"))
+    volume = sequential((4, 4, 4, 3), keras.layers.Conv3D(2, 3), keras.layers.Flatten())
+    flat = keras.Sequential([volume, keras.layers.Dense(3)])
+    with pytest.raises(ExportError, match=r"one without filters .* operator=\d+ CONV_3D"):
+        tflite_records(convert(flat, "portable"))
+
+
+@pytest.mark.parametrize("padding", ("same", "valid"))
+def test_transposed_convolutions_count_as_in_the_network(padding):
+    transposed = keras.layers.Conv2DTranspose(5, 3, 2, padding, bias_initializer="ones")
+    model = sequential((6, 6, 3), keras.layers.Conv2D(4, 1), transposed)
+    records = tflite_records(convert(model, "portable"))
+    assert totals(records) == totals(keras_records(model))
+    (record,) = [r for r in records if r.type == "TRANSPOSE_CONV"]
+    assert record.reads == (6 * 6 * 4,) and record.weights == 3 * 3 * 4 * 5 + 5
 
 
 def test_files_that_are_none(tmp_path):

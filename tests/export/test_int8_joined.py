@@ -73,6 +73,12 @@ FUNCTIONS = {
     "LEAKY_RELU": layers.LeakyReLU(0.2),
     "LOGISTIC": layers.Activation("sigmoid"),
     "TANH": layers.Activation("tanh"),
+    "ELU": layers.ELU(),
+    "GELU": layers.Activation("gelu"),
+    "GELU, approximate": lambda x: keras.ops.gelu(x, approximate=True),
+    "HARD_SWISH": layers.Activation("hard_silu"),
+    "PRELU": layers.PReLU(alpha_initializer=keras.initializers.RandomUniform(-0.3, 0.5, seed=1)),
+    "PRELU, a channel": layers.PReLU("uniform", shared_axes=(1, 2)),
 }
 
 
@@ -80,7 +86,7 @@ FUNCTIONS = {
 def test_a_function_gives_the_reference_for_every_integer(name):
     model = functional((8, 8, 4), lambda x: adder(4)(FUNCTIONS[name](x)))
     data, report = quantized(model, 2 * images(model, 32))
-    assert report["difference"] < FLOAT_OUTPUTS and Graph(data).named(name)
+    assert report["difference"] < FLOAT_OUTPUTS and Graph(data).named(name.split(",")[0])
     batch = np.resize(np.arange(-128, 128), (4, 8, 8, 4)).astype(np.int8)
     output = Network(data, delegate_library.path())(batch)
     difference = output.astype(int) - int8.IntegerNetwork(data)(batch)

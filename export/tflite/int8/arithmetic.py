@@ -85,6 +85,16 @@ def leaky_relu(options: Any, inputs: list[Any], scales: Scales) -> np.ndarray:
     return scales.activated(values, Activation.NONE)
 
 
+def prelu(options: Any, inputs: list[Any], scales: Scales) -> np.ndarray:
+    """`x`, and `alpha x` where x is negative, with an alpha for each channel or number."""
+    del options
+    x, alpha = _centred(inputs, scales)
+    steps = [float(step[0]) for step in scales.steps]
+    above = _scaled(x, steps[0] / steps[2])
+    below = _scaled(x * alpha, steps[0] * steps[1] / steps[2])
+    return scales.activated(np.where(x < 0, below, above) + scales.zeros[-1], Activation.NONE)
+
+
 def _centred(inputs: list[Any], scales: Scales) -> list[np.ndarray]:
     return [x.astype(np.int64) - zero for x, zero in zip(inputs, scales.zeros)]
 

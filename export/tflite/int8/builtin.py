@@ -13,6 +13,7 @@ VERSIONS = {
     "CONV_2D": 3,
     "DEPTHWISE_CONV_2D": 3,
     "FULLY_CONNECTED": 4,
+    "TRANSPOSE_CONV": 4,
     "ADD": 2,
     "SUB": 3,
     "MUL": 2,
@@ -29,12 +30,19 @@ VERSIONS = {
     "LOGISTIC": 2,
     "TANH": 2,
     "LEAKY_RELU": 2,
+    "PRELU": 1,
+    "ELU": 1,
+    "GELU": 2,
+    "HARD_SWISH": 1,
     "REDUCE_MAX": 2,
     "RESIZE_NEAREST_NEIGHBOR": 3,
+    "RESIZE_BILINEAR": 3,
     "CONCATENATION": 2,
+    "MAXIMUM": 2,
+    "MINIMUM": 2,
 }
 # Axis of the outputs in the filters of operators that have some.
-OUTPUT_AXIS = {"CONV_2D": 0, "DEPTHWISE_CONV_2D": 3, "FULLY_CONNECTED": 0}
+OUTPUT_AXIS = {"CONV_2D": 0, "DEPTHWISE_CONV_2D": 3, "FULLY_CONNECTED": 0, "TRANSPOSE_CONV": 0}
 MOST_FILTER = 127
 MOST_BIAS = 2**30
 
@@ -53,11 +61,16 @@ def quantize_builtin(graph: Graph, operator: Any, scales: dict[int, Scale]) -> N
     name = graph.name(operator)
     operator.inputs = list(operator.inputs)
     if name in OUTPUT_AXIS:
-        _quantize_filters(graph, operator, scales[operator.inputs[0]], OUTPUT_AXIS[name])
+        _quantize_filters(graph, operator, scales[images_of(graph, operator)], OUTPUT_AXIS[name])
     else:
-        joined = scales[operator.outputs[0]] if name == JOINING else None
+        joined = scales[operator.outputs[0]] if name in JOINING else None
         _quantize_constants(graph, operator, joined)
     operator.opcodeIndex = graph.operator_code(name, VERSIONS[name])
+
+
+def images_of(graph: Graph, operator: Any) -> int:
+    """The first computed tensor of an operator: TRANSPOSE_CONV has its output's shape before."""
+    return int(operator.inputs[2 if graph.name(operator) == "TRANSPOSE_CONV" else 0])
 
 
 def _quantize_filters(graph: Graph, operator: Any, x: Scale, axis: int) -> None:
@@ -65,9 +78,11 @@ def _quantize_filters(graph: Graph, operator: Any, x: Scale, axis: int) -> None:
     filters = graph.constant(number).astype(np.float64)
     outputs = filters.shape[axis]
     others = tuple(i for i in range(filters.ndim) if i != axis)
+    place = operator.inputs.index(images_of(graph, operator)) + 1
+    place = max(place, 2)  # of the bias, behind images and filters
     bias = np.zeros(outputs)
-    if len(operator.inputs) > 2 and operator.inputs[2] >= 0:
-        bias = graph.constant(operator.inputs[2]).astype(np.float64)
+    if len(operator.inputs) > place and operator.inputs[place] >= 0:
+        bias = graph.constant(operator.inputs[place]).astype(np.float64)
     steps = np.abs(filters).max(others) / MOST_FILTER
     steps = np.maximum(steps, np.abs(bias) / (x.step * MOST_BIAS))
     steps = np.where(steps > 0, steps, 1.0).astype(np.float32).astype(np.float64)
@@ -78,7 +93,8 @@ def _quantize_filters(graph: Graph, operator: Any, x: Scale, axis: int) -> None:
     graph.set_scale(quantized, steps, 0, axis)
     biases = graph.add_constant(np.rint(bias / (x.step * steps)).astype(np.int32), f"{name}/bias")
     graph.set_scale(biases, x.step * steps, 0)
-    operator.inputs = [operator.inputs[0], quantized, biases]
+    operator.inputs = [*operator.inputs[:place], biases]
+    operator.inputs[1] = quantized
 
 
 def _quantize_constants(graph: Graph, operator: Any, joined: Scale | None) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 
 from export.program import ExportError
 from export.tflite.graph import Graph
-from export.tflite.int8.builtin import OUTPUT_AXIS
+from export.tflite.int8.builtin import OUTPUT_AXIS, images_of
 from export.tflite.int8.observation import Observation
 from export.tflite.int8.scales import AdderLayer, Scale
 from export.tflite.int8.ties import SAME_SCALE, tied_constants, tied_groups
@@ -112,7 +112,7 @@ def _least_step(graph: Graph, tensor: int, scales: dict[int, Scale], dead: bool)
         return float(dead)
     if graph.name(producer) in OUTPUT_AXIS and not dead:
         largest = float(np.abs(graph.constant(producer.inputs[1])).max()) / MOST
-        return scales[int(producer.inputs[0])].step * largest / LARGEST_RATIO
+        return scales[images_of(graph, producer)].step * largest / LARGEST_RATIO
     adds = graph.name(producer) in ("ADD", "SUB")
     inputs = [int(t) for t in (producer.inputs if adds else producer.inputs[:1])]
     found = [scales[t] if t in scales else Scale.of_values(graph.constant(t)) for t in inputs]

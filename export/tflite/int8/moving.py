@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from export.program import ExportError
-from export.tflite.int8.arithmetic import Scales
+from export.tflite.int8.arithmetic import Activation, Scales
 
 
 def _reduce_max(options: Any, inputs: list[Any], scales: Scales) -> np.ndarray:
@@ -25,12 +25,30 @@ def _resize_nearest_neighbor(options: Any, inputs: list[Any], scales: Scales) ->
     """Each pixel is that in which its centre lies: `halfPixelCenters`."""
     del scales
     x, sizes = inputs
-    if options.alignCorners or not options.halfPixelCenters:
-        raise ExportError("Images must be resized with their pixels' centres in their places.")
+    _check_centres(options)
     rows, columns = (
         ((np.arange(new) + 0.5) * old / new).astype(int) for new, old in zip(sizes, x.shape[1:3])
     )
     return x[:, rows[:, None], columns]
+
+
+def _resize_bilinear(options: Any, inputs: list[Any], scales: Scales) -> np.ndarray:
+    """Means of the four nearest pixels' numbers, rounded once, half up."""
+    x, sizes = inputs
+    _check_centres(options)
+    for axis, new in zip((1, 2), sizes):
+        old = x.shape[axis]
+        at = np.clip((np.arange(new) + 0.5) * old / new - 0.5, 0, old - 1)
+        first = at.astype(int)
+        share = (at - first).reshape(-1, *[1] * (3 - axis))
+        pairs = (np.take(x, np.minimum(first + n, old - 1), axis) for n in (0, 1))
+        x = sum(numbers * weight for numbers, weight in zip(pairs, (1 - share, share)))
+    return scales.activated(np.floor(x + 0.5), Activation.NONE)
+
+
+def _check_centres(options: Any) -> None:
+    if options.alignCorners or not options.halfPixelCenters:
+        raise ExportError("Images must be resized with their pixels' centres in their places.")
 
 
 def _pad(options: Any, inputs: list[Any], scales: Scales) -> np.ndarray:
@@ -60,7 +78,9 @@ OPERATORS: dict[str, Callable[[Any, list[Any], Scales], Any]] = {
     "REDUCE_MAX": _reduce_max,
     "CONCATENATION": _concatenation,
     "RESIZE_NEAREST_NEIGHBOR": _resize_nearest_neighbor,
+    "RESIZE_BILINEAR": _resize_bilinear,
     "PAD": _pad,
+    "MAXIMUM": lambda options, inputs, scales: np.maximum(*inputs),
     "MINIMUM": lambda options, inputs, scales: np.minimum(*inputs),
     "TRANSPOSE": lambda options, inputs, scales: np.transpose(*inputs),
     "RESHAPE": lambda options, inputs, scales: inputs[0].reshape(inputs[1]),

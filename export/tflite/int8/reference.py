@@ -5,6 +5,7 @@ int32, scaled in float32, rounded to the nearest even. Averages, and sums and pr
 whose steps differ much (`arithmetic`), are left to TFLite's own kernels, and computed as those do.
 """
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -128,8 +129,25 @@ def _windows(x: np.ndarray, kernel: Any, options: Any) -> np.ndarray:
     return x[:, at[:, None, :, None], across[None, :, None, :]]
 
 
-def _factor(scales: Scales) -> np.ndarray:
-    x, filters, y = (scales.steps[i] for i in (0, 1, -1))
+def _transpose_conv(options: Any, inputs: list[Any], scales: Scales) -> np.ndarray:
+    """Every number of the images adds itself times the filters to a window of the output."""
+    (_, rows, columns, outputs), filters, x, bias = (*inputs, None)[:4]
+    kernel, strides = filters.shape[1:3], (options.strideH, options.strideW)
+    centred = x.astype(np.float64) - scales.zeros[2]
+    products = np.tensordot(centred, filters.astype(np.float64), ((3,), (3,)))
+    geometry = make_geometry(strides, "SAME" if options.padding == _SAME else "VALID", 1, 1)
+    pads = geometry.pads((rows, columns), kernel)
+    sums = np.zeros((len(x), rows + sum(pads[0]), columns + sum(pads[1]), outputs))
+    for i, j in np.ndindex(*kernel):
+        down, across = (slice(k, k + s * n, s) for k, s, n in zip((i, j), strides, x.shape[1:3]))
+        sums[:, down, across] += products[..., i, j]
+    sums = sums[:, pads[0][0] :, pads[1][0] :][:, :rows, :columns].astype(np.int64)
+    sums = sums if bias is None else sums + bias
+    return scales.requantized(sums, _factor(scales, 2), options.fusedActivationFunction)
+
+
+def _factor(scales: Scales, images: int = 0) -> np.ndarray:
+    x, filters, y = (scales.steps[i] for i in (images, 1, -1))
     return np.float32(x) * np.float32(filters) / np.float32(y)
 
 
@@ -188,6 +206,16 @@ def _function(function: Callable[[np.ndarray], np.ndarray]) -> Callable[..., np.
     return compute
 
 
+def _gelu(options: Any, inputs: list[Any], scales: Scales) -> np.ndarray:
+    def exact(x: np.ndarray) -> np.ndarray:
+        return x / 2 * (1 + np.vectorize(math.erf)(x / np.sqrt(2)))
+
+    def approximate(x: np.ndarray) -> np.ndarray:
+        return x / 2 * (1 + np.tanh(np.sqrt(2 / np.pi) * (x + 0.044715 * x**3)))
+
+    return _function(approximate if options.approximate else exact)(options, inputs, scales)
+
+
 def _softmax(options: Any, inputs: list[Any], scales: Scales) -> np.ndarray:
     powers = inputs[0].astype(np.float64) * scales.steps[0][0] * options.beta
     powers = np.exp(powers - powers.max(-1, keepdims=True))
@@ -199,6 +227,7 @@ _OPERATORS: dict[str, Callable[[Any, list[Any], Scales], Any]] = {
     "CONV_2D": _conv,
     "DEPTHWISE_CONV_2D": _depthwise_conv,
     "FULLY_CONNECTED": _fully_connected,
+    "TRANSPOSE_CONV": _transpose_conv,
     "ADD": arithmetic.add(1),
     "SUB": arithmetic.add(-1),
     "MUL": arithmetic.multiply,
@@ -208,8 +237,12 @@ _OPERATORS: dict[str, Callable[[Any, list[Any], Scales], Any]] = {
     "RELU": _activation(Activation.RELU),
     "RELU6": _activation(Activation.RELU6),
     "LEAKY_RELU": arithmetic.leaky_relu,
+    "PRELU": arithmetic.prelu,
     "LOGISTIC": _function(lambda x: 1 / (1 + np.exp(-x))),
     "TANH": _function(np.tanh),
+    "ELU": _function(lambda x: np.where(x < 0, np.expm1(x), x)),
+    "GELU": _gelu,
+    "HARD_SWISH": _function(lambda x: x * np.clip(x + 3, 0, 6) / 6),
     "SOFTMAX": _softmax,
     **moving.OPERATORS,
 }

@@ -14,9 +14,12 @@ SAME_SCALE = (
     "TRANSPOSE",
     "STRIDED_SLICE",
     "RESIZE_NEAREST_NEIGHBOR",
+    "RESIZE_BILINEAR",
     "CONCATENATION",
+    "MAXIMUM",
+    "MINIMUM",
 )
-JOINING = "CONCATENATION"  # the one whose inputs are tied too
+JOINING = ("CONCATENATION", "MAXIMUM", "MINIMUM")  # those whose inputs are all tied
 
 
 def tied_tensors(graph: Graph, operator: Any) -> list[int]:
@@ -32,7 +35,7 @@ def tied_tensors(graph: Graph, operator: Any) -> list[int]:
     name = graph.name(operator)
     if name not in SAME_SCALE:
         return []
-    inputs = operator.inputs if name == JOINING else operator.inputs[:1]
+    inputs = operator.inputs if name in JOINING else operator.inputs[:1]
     return [int(t) for t in [*inputs, operator.outputs[0]]]
 
 
@@ -56,6 +59,7 @@ def tied_groups(graph: Graph, tensors: Iterable[int]) -> list[list[int]]:
 
 def tied_constants(graph: Graph, group: list[int]) -> list[Any]:
     """Values of the constants that are joined with tensors of a group."""
-    joined = [o for o in graph.named(JOINING) if int(o.outputs[0]) in group]
+    joining = [o for name in JOINING for o in graph.named(name)]
+    joined = [o for o in joining if int(o.outputs[0]) in group]
     found = [graph.constant(t) for operator in joined for t in operator.inputs]
     return [values for values in found if values is not None]
