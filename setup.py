@@ -14,6 +14,7 @@ from setuptools.command.build_py import build_py
 ROOT = Path(__file__).resolve().parent
 TENSORFLOW = ">=2.21,<2.22"
 TFMOT = ["tensorflow-model-optimization>=0.8.1,<0.9", "tf-keras>=2.21,<2.22"]
+SHELLS = ("tensorflow", "tflite")  # sources alone: what is compiled belongs to this machine
 WITHOUT = "warning: pkkd_tf is installed without its compiled operations."
 
 
@@ -86,8 +87,7 @@ setup(
     package_data={
         "custom_ops": [
             *(f"kernels/**/*.{suffix}" for suffix in ("cc", "h", "cu", "cuh")),
-            "tensorflow/*",
-            "tflite/*",
+            *(f"{folder}/*.{suffix}" for folder in SHELLS for suffix in ("cc", "h", "map")),
         ],
         "pkkd_tf": ["pretrained/*.keras", "pretrained/*.tflite"],
     },

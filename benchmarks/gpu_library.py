@@ -11,12 +11,16 @@ SLOPES = {"clipped": 0, "sign": 1}
 
 
 class Gpu:
-    """The library on the first GPU; every error becomes a RuntimeError."""
+    """The library on the first GPU; errors, and a GPU it cannot use, are RuntimeErrors."""
 
     def __init__(self, path: pathlib.Path):
         self.functions = ctypes.CDLL(str(path))
         self.functions.pkkd_cuda_error_text.restype = ctypes.c_char_p
+        self.functions.pkkd_cuda_obstacle.restype = ctypes.c_char_p
         self._events: list[ctypes.c_void_p] = []
+        obstacle = self.functions.pkkd_cuda_obstacle()
+        if obstacle:
+            raise RuntimeError(f"The GPU must run the kernels. Received: {obstacle.decode()}")
 
     def check(self, error: int) -> None:
         """Raises RuntimeError unless `error` is 0."""

@@ -98,13 +98,18 @@ class Queue:
         folder = run.folder(self.options)
         folder.parent.mkdir(parents=True, exist_ok=True)
         print(f"{time.strftime('%H:%M:%S')} {run.name}", flush=True)
-        with open(folder.with_suffix(".log"), "a") as log:
+        with open(self._log(run), "a") as log:
             self.active[run] = subprocess.Popen(
                 run.command(self.options),
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 env={**os.environ, "PYTHONUNBUFFERED": "1", **self._share(run)},
             )
+
+    def _log(self, run: Run) -> Path:
+        """Beside the run's folder; names have dots in them."""
+        folder = run.folder(self.options)
+        return folder.with_name(f"{folder.name}.log")
 
     def _share(self, run: Run) -> dict[str, str]:
         """The environment's part that lets runs at once get along on the GPUs."""
@@ -120,8 +125,7 @@ class Queue:
     def _finish(self, run: Run, code: int) -> None:
         if self._recorded(run):
             return
-        log = run.folder(self.options).with_suffix(".log")
-        last = (log.read_text().strip().splitlines() or [""])[-1]
+        last = (self._log(run).read_text().strip().splitlines() or [""])[-1]
         self.failed.append(f"{run.name} ended with {code}: {last}")
         for pupil in [other for other in self.waiting if other.teacher == run]:
             self.waiting.remove(pupil)

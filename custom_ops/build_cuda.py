@@ -56,7 +56,7 @@ def objects(quiet: bool = False, sources: tuple[str, ...] = SOURCES) -> list[str
         BuildError: there is no nvcc, or it fails.
     """
     flags = nvcc.flags()
-    state = _fingerprint([str(nvcc.path()), *flags])
+    state = _fingerprint([nvcc.state(), *flags])
 
     def compile_one(source: str) -> str:
         name = pathlib.Path(source).stem
@@ -69,7 +69,7 @@ def objects(quiet: bool = False, sources: tuple[str, ...] = SOURCES) -> list[str
             unfinished = folder / target.name
             nvcc.run([*flags, "-c", str(KERNELS / source), "-o", str(unfinished)])
             for old in KERNELS.glob(f"{name}-*.o"):
-                old.unlink()
+                old.unlink(missing_ok=True)
             os.replace(unfinished, target)
         return str(target)
 

@@ -12,6 +12,7 @@ import subprocess
 from custom_ops import build
 
 ARCHITECTURES = "75;80;86;89;90"
+VARIABLES = ("NVCC_PREPEND_FLAGS", "NVCC_APPEND_FLAGS", "NVCC_CCBIN")
 
 
 def path() -> str | None:
@@ -34,6 +35,12 @@ def toolkit() -> pathlib.Path:
         if name == "TOP":
             return pathlib.Path(value.strip()).resolve()
     raise build.BuildError(f"nvcc must name its toolkit's folder. Received: nvcc={path()}")
+
+
+def state() -> str:
+    """What decides, beside flags and sources, on what it makes: another state, other objects."""
+    variables = [f"{name}={os.environ.get(name)}" for name in VARIABLES]
+    return "\n".join([str(path()), run(["--version"]), *variables])
 
 
 def compile_flags() -> list[str]:

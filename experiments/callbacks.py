@@ -20,6 +20,7 @@ class History(keras.callbacks.Callback):
         layers: Table of the layers.
         batch_size: images a step.
         steps: steps an epoch.
+        last: number of the last epoch.
         verbose: whether to print the time left.
     """
 

@@ -92,14 +92,20 @@ def compare(folder: Path, expected: Path) -> None:
 def _start(folder: Path, epochs: int) -> subprocess.Popen:
     command = [sys.executable, "-m", "experiments.digits", "--requeue", "--nocompare_plain"]
     command += [f"--output={folder}", f"--epochs={epochs}", "--verbose=0", *TRAINING]
-    return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with open(_errors(folder), "w") as file:  # a pipe that nobody reads would stop the run
+        return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=file)
 
 
 def _finish(folder: Path, epochs: int) -> None:
-    process = _start(folder, epochs)
-    _, text = process.communicate()
-    if process.returncode:
+    if _start(folder, epochs).wait():
+        text = _errors(folder).read_text(errors="replace")
         raise RunError(f"A run must end without an error. Received: {text[-2000:]}")
+
+
+def _errors(folder: Path) -> Path:
+    """What a run prints when it fails."""
+    return folder.with_name(f"{folder.name}.errors")
 
 
 def _wait(process: subprocess.Popen, condition: Callable[[], bool]) -> None:

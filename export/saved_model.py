@@ -25,6 +25,7 @@ import tensorflow as tf
 from absl import flags
 
 from export import preprocessing, program, writing
+from export.full_float32 import full_float32
 from export.program import ExportError
 from pkkd_tf.data.augmentation import normalize
 from pkkd_tf.ops import compiled, use_path
@@ -105,6 +106,7 @@ def _signatures(model: keras.Model, preprocessing: dict[str, Any] | None) -> Sig
     return {"serving_default": serve} | ({"serving_uint8": serve_uint8} if preprocessing else {})
 
 
+@full_float32()
 def _check_outputs(model: keras.Model, folder: Path, preprocessing: dict[str, Any] | None) -> float:
     """Compares what was written with the network's own graph, for one image and for three."""
     shape = tuple(size or UNKNOWN_SIZE for size in model.inputs[0].shape[1:])

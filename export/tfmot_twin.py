@@ -23,6 +23,7 @@ from absl import flags
 import pkkd_tf
 from experiments import atomic, errors
 from export import program
+from export.full_float32 import full_float32
 from export.program import ExportError
 from export.tflite.interpreters import Network
 from pkkd_tf.optimizers.adder_sgd import adaptive_gradient
@@ -110,6 +111,7 @@ def run(options: dict[str, Any]) -> None:
     print(f"written: {output}, {len(converted):,} bytes")
 
 
+@full_float32()
 def _check(network: keras.Model, copy: tf_keras.Model, images: np.ndarray) -> None:
     expected, got = (np.asarray(m(images, training=False)) for m in (network, copy))
     difference = np.abs(got - expected).max() / np.abs(expected).max()

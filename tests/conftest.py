@@ -1,8 +1,6 @@
 """Two logical CPU devices, quiet logs, fixed seeds, and the path that computes the response."""
 
 import os
-import shlex
-import shutil
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
@@ -14,17 +12,19 @@ import tensorflow as tf
 tf.config.set_logical_device_configuration(
     tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 2
 )
+# What a GPU multiplies in 11 bits by default is compared with float64 here.
+tf.config.experimental.enable_tensor_float_32_execution(False)
 
 from pkkd_tf.ops import compiled, paths  # noqa: E402
+from tests import delegate_library  # noqa: E402
 
-NATIVE = ("custom_ops", "benchmarks", "packaging", "test_demo.py", "test_int8.py")
-NATIVE += ("test_tflite.py", "test_tflite_benchmark.py")
+NATIVE = ("custom_ops", "benchmarks", "packaging")  # beside what `delegate_library` skips
 PATHS = ["reference", *(["compiled"] if compiled.is_available() else [])]
 
 
 def pytest_collection_modifyitems(config, items):
     """Leaves out what needs native code where there is no compiler; the package works there."""
-    if shutil.which(shlex.split(os.environ.get("CXX", "g++"))[0]):
+    if delegate_library.has_compiler():
         return
     native = [item for item in items if set(NATIVE) & set(item.path.parts)]
     config.hook.pytest_deselected(items=native)

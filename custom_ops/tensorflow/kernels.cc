@@ -9,6 +9,7 @@
 #include "tensorflow/core/framework/op_kernel.h"
 #include "tensorflow/core/util/work_sharder.h"
 #if GOOGLE_CUDA
+#include "cuda_runtime_api.h"
 #include "custom_ops/kernels/cuda/adder_cuda.h"
 #include "unsupported/Eigen/CXX11/Tensor"  // from EIGEN_USE_GPU: eigen_gpu_device()
 #endif
@@ -28,6 +29,14 @@ DataType TypeOf(const Tensor& tensor) {
 Sizes SizesOf(const Tensor& tensor) {
   const auto sizes = tensor.shape().dim_sizes();
   return Sizes(sizes.begin(), sizes.end());
+}
+
+std::string Received(const AdderShape& s) {
+  return absl::StrCat(
+      ", x.shape=", ToString({s.batch, s.height, s.width, s.channels}), ", filters.shape=",
+      ToString({s.kernel_height, s.kernel_width, s.group_channels(), s.outputs}), ", dilations=",
+      ToString({s.dilation_height, s.dilation_width}), ", response shape=",
+      ToString({s.batch, s.output_height, s.output_width, s.outputs}));
 }
 
 // Each device: whether its kernels can be used, and the two passes.
@@ -65,12 +74,7 @@ struct Cpu {
     } catch (const std::exception& error) {
       return absl::ResourceExhaustedError(absl::StrCat(
           "There must be memory for the padded image and the filters as the kernel lays them out. "
-          "Received: ", error.what(),
-          ", x.shape=", ToString({s.batch, s.height, s.width, s.channels}), ", filters.shape=",
-          ToString({s.kernel_height, s.kernel_width, s.group_channels(), s.outputs}),
-          ", dilations=", ToString({s.dilation_height, s.dilation_width}),
-          ", response shape=",
-          ToString({s.batch, s.output_height, s.output_width, s.outputs})));
+          "Received: ", error.what(), Received(s)));
     }
   }
 
@@ -100,16 +104,18 @@ struct Gpu {
 
   static absl::Status Forward(OpKernelContext* context, const AdderShape& shape, const Tensor& x,
                               const Tensor& filters, Tensor* y) {
-    return StatusOf(pkkd_cuda_adder_forward(&shape, int(TypeOf(x)), x.data(), filters.data(),
-                                            y->data(), StreamOf(context), kAnyTile));
+    const int error = pkkd_cuda_adder_forward(&shape, int(TypeOf(x)), x.data(), filters.data(),
+                                              y->data(), StreamOf(context), kAnyTile);
+    return StatusOf(error, shape);
   }
 
   static absl::Status InputGradient(OpKernelContext* context, const AdderShape& shape,
                                     Slope slope, const Tensor& x, const Tensor& filters,
                                     const Tensor& gradient, Tensor* dx) {
-    return StatusOf(pkkd_cuda_adder_input_gradient(
+    const int error = pkkd_cuda_adder_input_gradient(
         &shape, int(TypeOf(x)), int(slope), x.data(), filters.data(), gradient.data(),
-        dx->data(), StreamOf(context), kAnyTile));
+        dx->data(), StreamOf(context), kAnyTile);
+    return StatusOf(error, shape);
   }
 
  private:
@@ -119,10 +125,20 @@ struct Gpu {
     return context->eigen_gpu_device().stream();
   }
 
-  static absl::Status StatusOf(int error) {
+  // No status that TensorFlow also gives where another process is gone.
+  static absl::Status StatusOf(int error, const AdderShape& shape) {
     if (error == 0) return absl::OkStatus();
-    return absl::InternalError(absl::StrCat("The GPU must accept the kernel. Received: CUDA error ",
-                                            error, ", ", pkkd_cuda_error_text(error)));
+    const std::string received = absl::StrCat(" Received: CUDA error ", error, ", ",
+                                              pkkd_cuda_error_text(error), Received(shape));
+    if (error == cudaErrorMemoryAllocation) {
+      return absl::ResourceExhaustedError("The GPU must have memory for the kernel." + received);
+    }
+    if (error == cudaErrorInvalidValue) {
+      return absl::InvalidArgumentError(
+          "An image, its response and all filters must have at most 2^30 numbers each on a GPU, "
+          "and at most 2^28 pixels." + received);
+    }
+    return absl::FailedPreconditionError("The GPU must accept the kernel." + received);
   }
 };
 #endif

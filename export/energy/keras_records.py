@@ -1,13 +1,13 @@
 """Layer records of a Keras model."""
 
 import math
-from collections.abc import Iterator
 from typing import Any
 
 import keras
 
 from export.energy.records import LayerRecord
 from pkkd_tf.analysis import LayerOperations, count_operations
+from pkkd_tf.analysis.operations import leaves
 from pkkd_tf.quantization import FakeQuantize, SharedRange
 
 # Computed where the layer before writes its result, or only a change of shape: no traffic.
@@ -77,20 +77,8 @@ def keras_records(model: keras.Model) -> list[LayerRecord]:
     Limits: operations that are no layers (`a + b` on Keras tensors) are not seen, layers inside of
     subclassed models move their weights only, and a layer called twice counts once.
     """
-    pairs = zip(_leaves(model), count_operations(model), strict=True)
-    return [_record(layer, operations) for layer, operations in pairs]
-
-
-def _leaves(layer: Any) -> Iterator[Any]:
-    """The layers that hold no others, in the order of `count_operations`."""
-    if isinstance(layer, keras.Model):
-        inner = layer.layers
-    else:
-        inner = list(layer._flatten_layers(include_self=False, recursive=False))
-    if not inner:
-        yield layer
-    for child in inner:
-        yield from _leaves(child)
+    pairs = zip(leaves(model), count_operations(model), strict=True)
+    return [_record(layer, operations) for (layer, _), operations in pairs]
 
 
 def _record(layer: Any, operations: LayerOperations) -> LayerRecord:

@@ -31,24 +31,35 @@ def sizes_of_one_image(graph: Graph) -> dict[int, int]:
         for tensor in map(int, operator.outputs):
             if not known or graph.dtype(tensor) not in BITS:
                 continue
-            shape = graph.shape(tensor)
-            if graph.name(operator) in VIEWS:
+            shape, name = graph.shape(tensor), graph.name(operator)
+            if name in VIEWS:
                 sizes[tensor] = sizes[known[0]]
-                rows[tensor] = sizes[tensor] // max(math.prod(shape[1:]), 1)
+            elif name == "FULLY_CONNECTED":  # whose input may have axes of unknown sizes
+                outputs, terms = graph.shape(operator.inputs[1])
+                sizes[tensor] = sizes[known[0]] // terms * outputs
             else:
-                rows[tensor] = shape[0] // batch if shape[0] > 0 else max(rows[t] for t in known)
-                sizes[tensor] = rows[tensor] * _row(graph, tensor)
+                counts = [rows[t] for t in known if t in rows]
+                if shape[0] <= 0 and not counts:
+                    raise _unknown(graph, known[0])
+                first = shape[0] // batch if shape[0] > 0 else max(counts)
+                sizes[tensor] = first * _row(graph, tensor)
+            if min(shape[1:], default=1) > 0:
+                rows[tensor] = sizes[tensor] // math.prod(shape[1:])
     return sizes
 
 
 def _row(graph: Graph, tensor: int) -> int:
     shape = graph.shape(tensor)
     if any(size < 0 for size in shape[1:]):
-        raise ExportError(
-            "Operations can be counted for a known image size only: export the network for one. "
-            f"Received: tensor={graph.tensor_name(tensor)!r}, shape={shape}"
-        )
+        raise _unknown(graph, tensor)
     return math.prod(shape[1:])
+
+
+def _unknown(graph: Graph, tensor: int) -> ExportError:
+    return ExportError(
+        "Operations can be counted for a known image size only: export the network for one. "
+        f"Received: tensor={graph.tensor_name(tensor)!r}, shape={graph.shape(tensor)}"
+    )
 
 
 class AdderParts:
@@ -95,7 +106,7 @@ def dtype_of(graph: Graph, tensor: int) -> np.dtype:
     dtype = graph.dtype(tensor)
     if dtype is None:
         raise ExportError(
-            "Tensors must be float32, int8, int32 or int64 to be counted. "
+            "Tensors must be float32, int8, int32, int64 or bool to be counted. "
             f"Received: tensor={graph.tensor_name(tensor)!r} of another type"
         )
     return dtype

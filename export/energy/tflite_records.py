@@ -104,7 +104,12 @@ def has_adders(data: bytes) -> bool:
 
 def _bits(graph: Graph) -> int:
     """By the types of images and filters; those of a hybrid operator differ."""
-    filtered = [o for o in graph.operators if graph.name(o) in FILTERED]
+    parts = AdderParts(graph)
+    filtered = [
+        o
+        for o in graph.operators
+        if graph.name(o) in FILTERED or (graph.name(o) == "SUB" and parts.difference(o) is not None)
+    ]
     types = {str(dtype_of(graph, t)) for o in filtered for t in _numbers(graph, o)[:2]}
     bits = {str(dtype): width for dtype, width in BITS.items()}
     if len(types) != 1 or not types <= set(bits):

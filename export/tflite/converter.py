@@ -36,6 +36,7 @@ def convert(model: keras.Model, format: str) -> bytes:
     """
     if format not in FLOAT_FORMATS:
         raise ValueError(f"`format` must be one of {FLOAT_FORMATS}. Received: format={format!r}")
+    _check_ends(model)
     stand_in = with_response(model, portable if format == "portable" else custom)
     data = join_dilated(_convert(stand_in, allow_custom_ops=format == "custom_op"))
     return data if format == "portable" else fuse(data)
@@ -54,6 +55,7 @@ def convert_int8(model: keras.Model, images: np.ndarray) -> bytes:
     Raises:
         ExportError: the network holds something that TFLite cannot.
     """
+    _check_ends(model)
     return _convert(
         model,
         optimizations=[tf.lite.Optimize.DEFAULT],
@@ -62,6 +64,17 @@ def convert_int8(model: keras.Model, images: np.ndarray) -> bytes:
         inference_input_type=tf.int8,
         inference_output_type=tf.int8,
     )
+
+
+def _check_ends(model: keras.Model) -> None:
+    inputs, outputs = (getattr(model, side, None) or [] for side in ("inputs", "outputs"))
+    if len(inputs) > 1 or len(outputs) > 1:
+        raise ExportError(
+            "A network for TFLite must map one tensor to one other; of several outputs take one "
+            "alone, as keras.Model(model.inputs, model.outputs[0]). Received: "
+            f"model={model.name!r}, inputs={[x.shape for x in inputs]}, "
+            f"outputs={[y.shape for y in outputs]}"
+        )
 
 
 def _convert(model: keras.Model, **options: Any) -> bytes:

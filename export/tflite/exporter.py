@@ -10,6 +10,7 @@ import numpy as np
 from custom_ops import build_delegate
 from experiments.atomic import write_files
 from export import program, writing
+from export.full_float32 import full_float32
 from export.program import ExportError
 from export.saved_model import TOLERANCE, UNKNOWN_SIZE
 from export.tflite import int8
@@ -123,6 +124,7 @@ def _check_float(model: keras.Model, format: str) -> None:
         )
 
 
+@full_float32()
 def _compare(model: keras.Model, data: bytes, delegate: Path | None) -> dict[str, Any]:
     """Runs the file and the network layer by layer, on one image and on three."""
     shape = tuple(size or UNKNOWN_SIZE for size in model.inputs[0].shape[1:])

@@ -170,8 +170,25 @@ class _Follower:
         same = other != y and self.graph.shape(other) == self.graph.shape(y)
         if self.residual is not None or not same or self.graph.constant(other) is not None:
             return False
+        if follower.inputs[1] == y and self._is_open(other):
+            return False  # the first of two adder layers does the addition
         self.residual = other
         return True
+
+    def _is_open(self, tensor: int) -> bool:
+        """Whether an adder operator that has no residual and no ReLU computes a tensor alone."""
+        producer = self.graph.producer(tensor)
+        if producer is None or self._only_reader(tensor, ("ADD",)) is None:
+            return False
+        while self.graph.name(producer) in ("MUL", "ADD", "SUB"):
+            computed = [t for t in producer.inputs if self.graph.producer(t) is not None]
+            if len(computed) != 1 or _activation(producer) != _NONE:
+                return False
+            if len(self.graph.consumers(computed[0])) != 1 or self.graph.is_output(computed[0]):
+                return False
+            producer = self.graph.producer(computed[0])
+        taken = get_options(producer) if self.graph.name(producer) == CUSTOM_OPERATOR else None
+        return taken is not None and not (taken.get("residual") or taken.get("relu"))
 
     def _per_channel(self, follower: Any, y: int) -> np.ndarray | None:
         """The follower's constant as one number a channel, unless it is something else."""

@@ -15,6 +15,7 @@ _TYPES = {
     schema.TensorType.INT8: np.int8,
     schema.TensorType.INT32: np.int32,
     schema.TensorType.INT64: np.int64,
+    schema.TensorType.BOOL: np.bool_,
 }
 _NUMBERS = {np.dtype(dtype): number for number, dtype in _TYPES.items()}
 

@@ -46,14 +46,16 @@ def with_response(model: keras.Model, response: Response) -> keras.Model:
     def copy(layer: keras.layers.Layer) -> keras.layers.Layer:
         kind = _stand_in(type(layer), response) if isinstance(layer, ADDER_LAYERS) else type(layer)
         kind = NearestUpSampling if is_nearest(layer) else kind
+        kind = DenseOfRows if kind is keras.layers.Dense else kind
         return kind.from_config(layer.get_config())
 
     try:
         copied = keras.models.clone_model(model, clone_function=copy, recursive=True)
     except ValueError as error:
         raise ExportError(
-            "The network must be functional or sequential, so that its layers can be exchanged. "
-            f"Received: {type(model).__name__}, {str(error).splitlines()[0]}"
+            "The network must be functional or sequential, of layers that Keras can copy, so that "
+            "they can be exchanged. Received: "
+            f"{type(model).__name__}, {str(error).splitlines()[0]}"
         ) from error
     _check_exchanged(copied)
     return copy_weights(model, copied)
@@ -69,6 +71,18 @@ class NearestUpSampling(keras.layers.UpSampling2D):
             return super().call(inputs)
         larger = [size * factor for size, factor in zip(sizes, self.size)]
         return tf.image.resize(inputs, larger, "nearest")
+
+
+class DenseOfRows(keras.layers.Dense):
+    """Multiplies rows, where Keras computes shapes around a product of more axes than two."""
+
+    def call(self, inputs: Any, training: Any = None) -> Any:
+        """Returns what the layer does."""
+        shape = [-1 if size is None else size for size in inputs.shape]
+        if len(shape) == 2 or -1 in shape[1:]:
+            return super().call(inputs, training=training)
+        rows = super().call(tf.reshape(inputs, [-1, shape[-1]]), training=training)
+        return tf.reshape(rows, [*shape[:-1], self.units])
 
 
 def _check_exchanged(model: keras.Model) -> None:

@@ -91,7 +91,7 @@ def count_operations(model: keras.Model) -> list[LayerOperations]:
     Limits: a layer counts once, at the image size it was built for, even if a model calls it
     more often.
     """
-    return [_count(layer, name) for layer, name in _leaves(deployed(model), "", set())]
+    return [_count(layer, name) for layer, name in leaves(model)]
 
 
 def deployed(model: keras.Model) -> keras.Model:
@@ -99,8 +99,19 @@ def deployed(model: keras.Model) -> keras.Model:
     return model.student if isinstance(model, PKKD) else model
 
 
+def leaves(model: keras.Model) -> list[tuple[Any, str]]:
+    """The layers that are counted: those that hold no others, each once, with their path of names.
+
+    Args:
+        model: as of `count_operations`.
+
+    Raises:
+        ValueError: a layer or operation has no rule.
+    """
+    return list(_leaves(deployed(model), "", set()))
+
+
 def _leaves(layer: Any, prefix: str, seen: set[int]) -> Iterator[tuple[Any, str]]:
-    """The layers that hold no others, each once, with their path of names."""
     if id(layer) in seen:
         return
     seen.add(id(layer))

@@ -110,7 +110,8 @@ def check_optimizers(model: Any, optimizer: Any, teacher_optimizer: Any) -> None
             f"teacher_optimizer={teacher_optimizer!r}, method={model.method!r}, "
             f"teacher_mode={model.teacher_mode!r}"
         )
-    averaging = any(getattr(each, "use_ema", False) for each in (optimizer, teacher_optimizer))
+    both = [getattr(each, "inner_optimizer", each) for each in (optimizer, teacher_optimizer)]
+    averaging = any(getattr(each, "use_ema", False) for each in both)
     if averaging and not (alone and not model.pairs):
         raise ValueError(
             "`use_ema` must be off where more than the student's own weights are trained: Keras "

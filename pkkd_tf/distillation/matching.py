@@ -71,11 +71,27 @@ def pass_through(model: keras.Model) -> tuple[Any, dict[str, tuple[Any, Any, Any
         Its input; by name each layer with its input and its output; the logits.
     """
     if not isinstance(model, keras.Sequential):
-        return model.input, {x.name: (x, x.input, x.output) for x in model.layers}, model.outputs[0]
+        return model.input, _calls(model), model.outputs[0]
     value, calls = model.inputs[0], {}
     for layer in model.layers:  # `layer.output` is of an earlier pass if layers were added singly
         calls[layer.name] = layer, value, (value := layer(value))
     return model.inputs[0], calls, value
+
+
+def _calls(model: keras.Model) -> dict[str, tuple[Any, Any, Any]]:
+    """The first call of each layer in a functional model, which may not be its first of all."""
+    calls: dict[str, tuple[Any, Any, Any]] = {}
+    for depth in sorted(model._nodes_by_depth, reverse=True):
+        for node in model._nodes_by_depth[depth]:
+            ends = (x[0] if len(x) == 1 else x for x in (node.input_tensors, node.outputs))
+            calls.setdefault(node.operation.name, (node.operation, *ends))
+    return {layer.name: calls[layer.name] for layer in model.layers}
+
+
+def _output_shapes(model: keras.Model) -> dict[str, Any]:
+    if isinstance(model, keras.Sequential):
+        return {layer.name: layer.output.shape for layer in model.layers}
+    return {name: getattr(output, "shape", None) for name, (*_, output) in _calls(model).items()}
 
 
 def match_layers(
@@ -97,9 +113,9 @@ def match_layers(
         ValueError: no layer can be matched, or a named one is missing, is no adder layer of the
             student, or differs in shape.
     """
-    theirs = {layer.name: layer for layer in teacher.layers}
+    theirs, shapes = _output_shapes(teacher), _output_shapes(student)
     ours = {
-        layer.name: layer
+        layer.name: shapes[layer.name]
         for layer in student.layers
         if isinstance(layer, AdderConv2D | AdderDepthwiseConv2D)
     }
@@ -143,7 +159,7 @@ def _check_pair(name: str, ours: dict[str, Any], theirs: dict[str, Any]) -> None
             f"name in the teacher. Received: {name!r}, student layers={list(ours)}, "
             f"teacher layers={list(theirs)}"
         )
-    shapes = ours[name].output.shape, theirs[name].output.shape
+    shapes = ours[name], theirs[name]
     if shapes[0] != shapes[1]:
         raise ValueError(
             f"Matched layers must have equal output shapes. Received: layer={name!r}, "

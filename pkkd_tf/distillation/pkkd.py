@@ -209,6 +209,9 @@ class PKKD(TrainedModel, StoredModel):
                 another loss or metric, or one of the above that cannot be.
         """
         accumulate_steps = check_compile_arguments(optimizer, accumulate_steps, kwargs)
+        optimizer = keras.optimizers.get(optimizer)
+        if teacher_optimizer is not None:
+            teacher_optimizer = keras.optimizers.get(teacher_optimizer)
         check_optimizers(self, optimizer, teacher_optimizer)
         self.monitor.unconditional = sums_over_replicas(self)
         self.accumulate_steps, self.skip_nonfinite = accumulate_steps, skip_nonfinite
@@ -218,7 +221,7 @@ class PKKD(TrainedModel, StoredModel):
         self.optimizer.build(self.student_variables)
         self.teacher_optimizer = None
         if self.teacher_variables:
-            teacher_optimizer = keras.optimizers.get(teacher_optimizer or _copy(self.optimizer))
+            teacher_optimizer = teacher_optimizer or _copy(self.optimizer)
             scaled = keras.optimizers.LossScaleOptimizer
             if isinstance(self.optimizer, scaled) and not isinstance(teacher_optimizer, scaled):
                 teacher_optimizer = scaled(teacher_optimizer)

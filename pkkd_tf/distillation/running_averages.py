@@ -48,11 +48,14 @@ def _lags(momentum: float, steps: float) -> bool:
 def _steps(options: dict[str, Any]) -> float:
     """How many steps the training has in all; infinity where that is not known."""
     epochs, steps, x = options["epochs"], options["steps_per_epoch"], options["x"]
+    if isinstance(x, list | tuple | dict):
+        x = keras.tree.flatten(x)[0]
     if steps is None:
         try:
             steps = len(x)
         except TypeError:  # a data set of unknown length, a generator, or no sequence
             return math.inf
         if hasattr(x, "shape"):
-            steps = math.ceil(steps / (options["batch_size"] or 32))
+            trained = math.ceil(steps * (1 - options["validation_split"]))
+            steps = math.ceil(trained / (options["batch_size"] or 32))
     return epochs * steps

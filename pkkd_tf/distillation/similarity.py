@@ -31,6 +31,9 @@ class SimilarityKernel(keras.layers.Layer):
     Output shape:
         The input's.
 
+    Raises:
+        ValueError: `initial_width` is not above 0.
+
     Example:
         >>> SimilarityKernel(sign=1, initial_width=144.0)(tf.constant([-144.0]))   # exp(-1)
     """

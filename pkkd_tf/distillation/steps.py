@@ -26,7 +26,7 @@ def part(images: Any, labels: Any, number: int, count: int) -> tuple[Any, Any, A
     """Part `number` of `count` (almost) equal ones of a batch.
 
     Args:
-        images: tensor whose first dimension is at least `count`.
+        images: tensor whose first dimension is at least `count`, or a structure of such.
         labels: tensor of the same first dimension.
         number: int in 0 .. count - 1.
         count: int.
@@ -36,22 +36,23 @@ def part(images: Any, labels: Any, number: int, count: int) -> tuple[Any, Any, A
     """
     if count == 1:
         return images, labels, 1.0
-    size = tf.shape(images)[0]
+    size = tf.shape(labels)[0]
     enough = tf.debugging.assert_greater_equal(
         size, count, "A batch must hold at least `accumulate_steps` images a replica."
     )
     with tf.control_dependencies([] if enough is None else [enough]):
         first, last = size * number // count, size * (number + 1) // count
     share = tf.cast(last - first, tf.float32) / tf.cast(size, tf.float32)
-    return images[first:last], labels[first:last], share
+    images = tf.nest.map_structure(lambda x: x[first:last], images)
+    return images, labels[first:last], share
 
 
 def after(done: Sequence[Any], value: Any) -> Any:
-    """`value`, but not before the tensors in `done` are there: one part's memory at a time."""
+    """`value`, tensors, but not before those in `done` are there: one part's memory at a time."""
     if not done:
         return value
     with tf.control_dependencies([tensor for tensor in done if tensor is not None]):
-        return tf.identity(value)
+        return tf.nest.map_structure(tf.identity, value)
 
 
 def add(total: list[Any], gradients: list[Any]) -> list[Any]:
@@ -82,7 +83,7 @@ class SkippedSteps(keras.metrics.Metric):
 
     def result(self) -> Any:
         """How many since the last reset."""
-        return self.count.value
+        return tf.convert_to_tensor(self.count)  # Keras' eager steps hand on no variable
 
 
 class Statistics:

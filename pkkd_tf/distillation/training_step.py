@@ -142,6 +142,7 @@ class TrainedModel(LoggedModel):
         updates = [(self.optimizer, gradients[:own], self.student_variables)]
         if self.teacher_optimizer is not None:
             updates.append((self.teacher_optimizer, gradients[own:], self.teacher_variables))
+        updates = [update for update in updates if update[2]]  # one may be frozen as a whole
         scaled = conditional.scales_losses(self.optimizer)
         if scaled:
             updates = [(o, conditional.share_overflows(g), v) for o, g, v in updates]

@@ -85,8 +85,14 @@ class AdderDense(common.Unquantized, keras.layers.Dense):
 
     def call(self, inputs: Any, training: bool | None = None) -> Any:
         """Returns the response, plus bias and activation if the layer has them."""
-        weight = common.l2_weight(self, training)
+        weight, inputs = common.l2_weight(self, training), self.real(inputs)
         return common.finish(self, self.respond(inputs, self.filters_of_one_pixel(), weight))
+
+    def real(self, inputs: Any) -> tf.Tensor:
+        """Whole numbers and sparse tensors as `keras.layers.Dense` takes them, too; dense."""
+        inputs = tf.sparse.to_dense(inputs) if isinstance(inputs, tf.SparseTensor) else inputs
+        inputs = tf.convert_to_tensor(inputs)
+        return inputs if inputs.dtype.is_floating else tf.cast(inputs, self.compute_dtype)
 
     def filters_of_one_pixel(self) -> tf.Tensor:
         """The weights as `pkkd_tf.ops.adder_conv2d` takes them, (1, 1, K, units)."""
@@ -94,6 +100,7 @@ class AdderDense(common.Unquantized, keras.layers.Dense):
 
     def respond(self, inputs: Any, filters: Any, l2_weight: Any = None) -> tf.Tensor:
         """The adder response of every row of `inputs` to such filters."""
+        common.mark_again(self)
         outer, size = tf.shape(inputs)[:-1], inputs.shape[-1]
         rows = tf.reshape(inputs, [tf.reduce_prod(outer), 1, 1, size])
         options = {"input_gradient": self.input_gradient, "l2_weight": l2_weight}

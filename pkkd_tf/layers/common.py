@@ -64,8 +64,17 @@ def check_input_gradient(mode: str) -> str:
 
 def mark_adder_filters(variable: keras.Variable) -> None:
     """Tells the optimizer that the adaptive local learning rate applies to `variable`."""
-    for known in (variable, variable.value):  # tapes that watch by themselves give the latter
-        known.is_adder_filter = True  # type: ignore[attr-defined]
+    variable.is_adder_filter = True  # type: ignore[attr-defined]
+    # What tapes that watch by themselves give; `value` is a copy inside of another layer's call.
+    if variable._value is not None:
+        variable._value.is_adder_filter = True
+
+
+def mark_again(layer: Any) -> None:
+    """Marks what has no value yet when a layer is built while Keras only looks at its shapes."""
+    for variable in layer._trainable_variables:
+        if is_adder_filter(variable):
+            mark_adder_filters(variable)
 
 
 def is_adder_filter(variable: Any) -> bool:
@@ -92,6 +101,7 @@ def respond(
     layer: Any, inputs: Any, filters: Any, groups: int, training: bool | None = None
 ) -> tf.Tensor:
     """The adder response of a two-dimensional layer, in the layer's data format."""
+    mark_again(layer)
     channels_first = layer.data_format == "channels_first"
     inputs = tf.transpose(inputs, [0, 2, 3, 1]) if channels_first else inputs
     outputs = adder_conv2d(

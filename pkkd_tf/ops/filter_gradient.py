@@ -15,7 +15,9 @@ def filter_gradient(
     """The "full-precision" filter gradient `dF = sum_p (X - F) dY` of AdderNet.
 
     It needs no adder kernel: `dF = conv2d_backprop_filter(X, dY) - F * sum_p dY`, exactly, padded
-    taps (`X = 0`) included. Accumulates in float32 (float64 for float64 inputs).
+    taps (`X = 0`) included. Accumulates in float32 (float64 for float64 inputs). GPUs from compute
+    capability 8.0 on round `X` and `dY` to TF32 (11 bits) as in every convolution, unless
+    `tf.config.experimental.enable_tensor_float_32_execution(False)` was called.
 
     Args:
         x: images (N, H, W, C).

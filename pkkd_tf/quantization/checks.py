@@ -42,7 +42,8 @@ def check_graph(model: keras.Model) -> None:
     if others:
         raise ValueError(
             "A network to quantize must consist of layers: keras.layers.Add()([a, b]) instead of "
-            f"a + b. Received: operations={others}"
+            "a + b, Rescaling instead of a product with a number, Cropping2D instead of a slice. "
+            f"Received: operations={others}"
         )
 
 

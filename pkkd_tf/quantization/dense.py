@@ -48,17 +48,19 @@ class QuantizedAdderDense(AdderDense):
         """Returns the response, plus bias and activation if the layer has them."""
         del training
         filters = self.range.quantize_filters(self.filters_of_one_pixel(), 0)
-        return common.finish(self, self.respond(self.range.quantize(inputs, 0), filters))
+        return common.finish(self, self.respond(self.range.quantize(self.real(inputs), 0), filters))
 
     def save_own_variables(self, store: Any) -> None:
         """Saves the range too: Keras' dense layer knows of filters and bias alone."""
         super().save_own_variables(store)
-        self.range.save(store)
+        if self.built:
+            self.range.save(store)
 
     def load_own_variables(self, store: Any) -> None:
         """Loads what `save_own_variables` saved."""
         super().load_own_variables(store)
-        self.range.load(store)
+        if self.built:
+            self.range.load(store)
 
     def get_config(self) -> dict[str, Any]:
         """Returns the arguments, serialisable."""

@@ -54,7 +54,8 @@ def rounded_tensors(model: keras.Model) -> list[str]:
     A network is deployed as one operator for each layer that computes sums, with the batch
     normalization, residual addition, ReLU and max pooling that follow it inside. Rounded are the
     tensors between operators: images, what a ReLU gives, what is added to a residual branch (the
-    branch itself is not), averages, logits. Not rounded: what only goes on into such a follower.
+    branch itself, the first operand that an adder layer computes, is not), averages, logits. Not
+    rounded: what only goes on into such a follower.
 
     Args:
         model: functional or built sequential model, of layers alone, called once each.
@@ -171,8 +172,25 @@ def _is_inside(layer: Any, readers: dict[str, list[tuple[Any, int]]], ends: set[
         return stage == OPEN and reader.name not in ends and _is_inside(reader, readers, ends)
     if _is_relu(reader):
         return stage != CLOSED
-    branch = isinstance(reader, keras.layers.Add) and place == 0
-    return stage == OPEN and (branch or isinstance(reader, keras.layers.BatchNormalization))
+    if isinstance(reader, keras.layers.Add):
+        return place == _taken_in(reader, readers, ends)
+    return stage == OPEN and isinstance(reader, keras.layers.BatchNormalization)
+
+
+def _taken_in(add: Any, readers: dict[str, list[tuple[Any, int]]], ends: set[str]) -> int | None:
+    """Which operand's operator does the addition too: the first that an adder layer computes."""
+    for place, operand in enumerate(sources(add)):
+        alone = len(readers[operand.name]) == 1 and operand.name not in ends
+        if alone and _stage(operand) == OPEN and _is_adders(operand):
+            return place
+    return None
+
+
+def _is_adders(layer: Any) -> bool:
+    """Whether an `OPEN` layer is an adder layer of images, or only normalizes what one gives."""
+    if isinstance(layer, keras.layers.BatchNormalization):
+        return _is_adders(sources(layer)[0])
+    return isinstance(layer, AdderConv2D | AdderDepthwiseConv2D)
 
 
 def _stage(layer: Any) -> str:

@@ -119,6 +119,15 @@ def test_flags_that_change_results_make_another_run():
     assert trial.folder(options) != plain.folder(options)
 
 
+def test_every_run_has_its_own_log(tmp_path):
+    """A choice has a dot in its name."""
+    runs = [Run(rows.Row("cifar10", "resnet20", "pkkd", f"share_0.0{n}"), 0, 2, 256) for n in "13"]
+    options = {"output": str(tmp_path / "runs"), "results": str(tmp_path / "results")}
+    queue = Queue(runs, options)
+    logs = [queue._log(run) for run in runs]
+    assert [log.name for log in logs] == [f"{run.name}.log" for run in runs]
+
+
 def test_table_tells_trials_from_the_published_row(tmp_path):
     """Neither replaces the other, and one alone has the published figure beside it."""
     finished(tmp_path / "0", Run(PKKD, 0, 2, 256), [0.9])

@@ -1,8 +1,10 @@
 import pytest
 
-from custom_ops import build
+from custom_ops import build, build_cuda
 from pkkd_tf.ops import compiled
 from tests.custom_ops import native
+
+SOURCES = (".cc", ".h", ".cu", ".cuh")
 
 
 @pytest.fixture(scope="session")
@@ -17,9 +19,10 @@ def operations():
     if not compiled.LIBRARY.exists():
         build.build(quiet=True)
         compiled._load.cache_clear()
-    folders = (build.KERNELS, build.SHELL)
+    folders = [build.KERNELS, build.SHELL]
+    folders += [build_cuda.KERNELS] if compiled.has_gpu_kernels() else []
     sources = [s for f in folders for s in f.iterdir() if s.name not in build.TEST_SOURCES]
-    newest = max(source.stat().st_mtime for source in sources if source.suffix in (".cc", ".h"))
+    newest = max(source.stat().st_mtime for source in sources if source.suffix in SOURCES)
     installed = not (build.ROOT.parent / "setup.py").exists()  # from a wheel: library and all
     fresh = installed or compiled.LIBRARY.stat().st_mtime > newest
     assert fresh, "older than a source: custom_ops.build it"

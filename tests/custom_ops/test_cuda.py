@@ -74,6 +74,17 @@ def test_accuracy(gpu, inputs, offset):
     np.testing.assert_allclose(actual, dx, atol=3e-6 * np.sqrt(9 * 24), rtol=1e-6)
 
 
+def test_inputs_near_the_filters(gpu):
+    """A term of the clipped gradient errs by up to 2^-23 |G|, however small it is itself."""
+    x, f, dy = normal_case(16, 0.0)
+    x, dy, window = 0 * x + x[:, :1, :1], dy[:, :2, :2], ((1, 1), "VALID", (1, 1), 1)
+    f = (x[0, 0, 0, :, None] + 1e-4 * f).astype(np.float32)
+    dx, _ = numpy_adder.gradients(x, f, dy, *window, "clipped")
+    actual = run(gpu, "input gradient", (x, f, dy), window)
+    most = 2.0**-23 * np.abs(dy).sum()
+    assert 0.05 * most < np.abs(actual - dx).max() <= most < 0.02 * np.abs(dx).max()
+
+
 def test_float16_adds_in_float16_and_errs_little(gpu):
     x, f, _ = normal_case(256, 0.0)
     x, f = x.astype(np.float16), f.astype(np.float16)

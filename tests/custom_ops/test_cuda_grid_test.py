@@ -77,12 +77,33 @@ def test_a_check_keeps_no_file(monkeypatch, capsys):
 
 
 def test_a_warning_of_the_compiler_ends_no_build(monkeypatch, tmp_path):
-    text = 'case "$*" in *-Werror*) exit 1;; esac\nfor last; do :; done\n: > "$last"'
+    text = 'case "$*" in *-Werror*) exit 1;; --version) exit 0;; esac\n'
+    text += 'for last; do :; done\n: > "$last"'
     monkeypatch.setenv("NVCC", str(write_program(tmp_path / "nvcc", text)))
     monkeypatch.setattr(build_cuda, "KERNELS", tmp_path)
     (tmp_path / "kernel.cu").write_text("")
     (path,) = build_cuda.objects(quiet=True, sources=("kernel.cu",))
     assert path.startswith(str(tmp_path / "kernel-"))
+
+
+def test_another_toolkit_behind_the_same_path_compiles_again(monkeypatch, tmp_path):
+    """As where nvcc is a script that starts one of several."""
+    compiler = tmp_path / "nvcc"
+    monkeypatch.setenv("NVCC", str(compiler))
+    monkeypatch.setattr(build_cuda, "KERNELS", tmp_path)
+    (tmp_path / "kernel.cu").write_text("")
+
+    def compiled(release):
+        text = f'if [ "$1" = --version ]; then echo {release}; exit; fi'
+        write_program(compiler, text + '\nfor last; do :; done\n: > "$last"')
+        return build_cuda.objects(quiet=True, sources=("kernel.cu",))
+
+    first = compiled("12.9")
+    assert compiled("12.9") == first != compiled("13.0")
+    before = compiled("13.0")
+    monkeypatch.setenv("NVCC_APPEND_FLAGS", "-G")
+    assert compiled("13.0") != before
+    assert len(list(tmp_path.glob("kernel-*.o"))) == 1
 
 
 @pytest.mark.slow

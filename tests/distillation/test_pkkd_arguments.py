@@ -318,6 +318,8 @@ def test_running_averages_that_lag_behind_are_warned_of(given):
     with pytest.warns(UserWarning, match=received) as found:
         model.fit(**how, verbose=0)
     assert found[0].filename == __file__
+    with pytest.warns(UserWarning, match="Received: 3 steps, momentum=0.99"):
+        model.fit([images], labels, batch_size=16, validation_split=0.25, verbose=0)
     norms[0].trainable = False  # uses its statistics and changes none
     with warnings.catch_warnings():
         warnings.filterwarnings("error", "Batch normalization of an adder network")

@@ -143,6 +143,17 @@ def test_nested_models_keep_their_traffic():
     assert (record.reads, record.writes) == ((192,), (144,))
 
 
+def test_a_layer_of_two_nested_models_counts_once():
+    layer = layers.AdderConv2D(4, 3, padding="same")
+    image = keras.Input((6, 6, 4))
+    h = image
+    for _ in range(2):
+        x = keras.Input((6, 6, 4))
+        h = keras.Model(x, layer(x))(h)
+    (record,) = [r for r in keras_records(keras.Model(image, h)) if r.type == "AdderConv2D"]
+    assert record.additions == 2 * 36 * 4 * 36 and record.weights == layer.count_params()
+
+
 def test_own_constants(tmp_path, resnet20):
     path = tmp_path / "constants.json"
     content = {

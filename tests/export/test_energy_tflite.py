@@ -184,6 +184,48 @@ def test_files_that_cannot_be_counted():
         tflite_records(convert(flat, "portable"))
 
 
+def dense_on_pixels(x):
+    h = keras.layers.Conv2D(8, 3, padding="same")(x)
+    gates = keras.layers.GlobalAveragePooling2D(keepdims=True)(h)
+    h = keras.layers.Multiply()([h, keras.layers.Dense(8, activation="sigmoid")(gates)])
+    return layers.AdderConv2D(4, 3)(keras.layers.Dense(5)(h))
+
+
+def dense_on_rows(x):
+    return keras.layers.Dense(8)(keras.layers.Reshape((16, 12))(keras.layers.Conv2D(3, 1)(x)))
+
+
+def adders_alone(x):
+    h = keras.layers.Flatten()(keras.layers.ReLU()(layers.AdderConv2D(4, 3)(x)))
+    return keras.layers.BatchNormalization()(layers.AdderDense(3)(h))
+
+
+def selected(x):
+    h = keras.layers.ReLU(threshold=0.5)(keras.layers.Conv2D(4, 3)(x))
+    return keras.layers.Conv2D(2, 1)(keras.layers.Activation("selu")(h))
+
+
+@pytest.mark.parametrize("build", (dense_on_pixels, dense_on_rows, adders_alone, selected))
+@pytest.mark.parametrize("format", ("portable", "custom_op"))
+def test_files_count_as_their_networks(build, format):
+    x = keras.Input((8, 8, 3))
+    model = keras.Model(x, build(x))
+    assert totals(tflite_records(convert(model, format))) == totals(keras_records(model))
+
+
+def test_products_of_rows_in_files_of_others():
+    """As Keras itself makes them: axes of unknown sizes before the product and after."""
+    x = keras.Input((6, 6, 3))
+    model = keras.Model(x, layers.AdderConv2D(4, 3)(keras.layers.Dense(5)(x)))
+    plain = tf.lite.TFLiteConverter.from_keras_model(
+        keras.Model(x, keras.layers.Conv2D(4, 3)(model.layers[1](x)))
+    ).convert()
+    records = tflite_records(plain)
+    product = next(r for r in records if r.type == "FULLY_CONNECTED")
+    assert (product.multiplications, product.writes) == (36 * 3 * 5, (36 * 5,))
+    assert totals(records)[0] == 36 * 3 * 5 + 16 * 4 * 45
+
+
 @pytest.mark.parametrize("padding", ("same", "valid"))
 def test_transposed_convolutions_count_as_in_the_network(padding):
     transposed = keras.layers.Conv2DTranspose(5, 3, 2, padding, bias_initializer="ones")

@@ -64,6 +64,18 @@ def test_digits_resnet(network, file, format, tmp_path):
         assert report["operators"]["ABS"] >= adders
 
 
+def test_networks_of_several_ends_are_refused():
+    x = keras.Input((6, 6, 3))
+    adder, conv = AdderConv2D(4, 3)(x), keras.layers.Conv2D(2, 1)(x)
+    other = keras.Input((6, 6, 3))
+    for model in (
+        keras.Model(x, [adder, conv]),
+        keras.Model([x, other], keras.layers.Add()([adder, AdderConv2D(4, 3)(other)])),
+    ):
+        with pytest.raises(ExportError, match="must map one tensor to one other; of several out"):
+            convert(model, "custom_op")
+
+
 def test_resnet_options(network):
     """Padding folded at stride 2; each block's first and last layer and the shortcut."""
     graph = Graph(convert(network, "custom_op"))

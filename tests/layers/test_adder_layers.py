@@ -311,6 +311,19 @@ def test_a_quantized_model_keeps_its_adder_layers_and_says_so():
     np.testing.assert_allclose(inner(x), expected, rtol=1e-5)
 
 
+def test_dense_takes_what_the_stock_layer_takes(path):
+    """Whole numbers, and sparse tensors."""
+    whole = np.array([[1, 0, -3, 0], [0, 0, 2, 5]])
+    x = keras.Input((4,), sparse=True)
+    layer = layers.AdderDense(3)
+    model = keras.Model(x, layer(x))
+    expected = layer(whole.astype("float32"))
+    np.testing.assert_array_equal(layer(whole), expected)
+    sparse = tf.sparse.from_dense(whole.astype("float32"))
+    np.testing.assert_array_equal(model(sparse), expected)
+    np.testing.assert_array_equal(layer(sparse), expected)
+
+
 def test_dense_low_rank_adaptation_moves_the_effective_weights():
     layer = layers.AdderDense(5, lora_rank=2)
     x = numbers((3, 4))

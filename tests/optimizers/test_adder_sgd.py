@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from pkkd_tf.layers import AdderConv2D, AdderDense
+from pkkd_tf.layers import AdderConv2D, AdderDense, AdderDepthwiseConv2D
 from pkkd_tf.layers.common import mark_adder_filters
 from pkkd_tf.optimizers import AdderSGD, adaptive_gradient
 
@@ -233,6 +233,33 @@ def test_variables_of_tensorflow_are_known_too():
     before = np.array(layer.kernel)
     with tf.GradientTape() as tape:
         loss = tf.reduce_mean(layer(images) ** 2)
+    variables = tape.watched_variables()
+    AdderSGD(1.0, momentum=0.0).apply_gradients(zip(tape.gradient(loss, variables), variables))
+    rms = np.sqrt(np.mean((layer.kernel - before) ** 2))
+    np.testing.assert_allclose(rms, 0.2, rtol=1e-5)
+
+
+class Holder(keras.Model):
+    """Builds its layer inside of its own call, where Keras hands out copies of the weights."""
+
+    def __init__(self, layer):
+        super().__init__()
+        self.layer = layer
+
+    def call(self, inputs):
+        return self.layer(inputs)
+
+
+@pytest.mark.parametrize("symbolic", (False, True))
+@pytest.mark.parametrize("layer", (AdderConv2D(4, 3), AdderDepthwiseConv2D(3), AdderDense(4)))
+def test_variables_of_layers_that_other_layers_build_are_known_too(layer, symbolic):
+    layer = type(layer).from_config(layer.get_config())
+    images = keras.random.normal((2, 6, 6, 2), seed=0)
+    model = Holder(layer)
+    model(keras.Input((6, 6, 2)) if symbolic else images)
+    with tf.GradientTape() as tape:
+        loss = tf.reduce_mean(model(images) ** 2)
+    before = np.array(layer.kernel)
     variables = tape.watched_variables()
     AdderSGD(1.0, momentum=0.0).apply_gradients(zip(tape.gradient(loss, variables), variables))
     rms = np.sqrt(np.mean((layer.kernel - before) ** 2))

@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 import sysconfig
+import zipfile
 
 import pytest
 
@@ -13,6 +14,7 @@ pytestmark = pytest.mark.long
 
 ROOT = pathlib.Path(__file__).parents[2]
 SOURCES = "pkkd_tf custom_ops experiments export setup.py pyproject.toml README.md LICENSE".split()
+FOREIGN = "custom_ops/tflite/libadder_delegate.so"
 IGNORED = shutil.ignore_patterns("__pycache__", "*.so", "*.o")
 TESTS = [
     "tests/ops",
@@ -41,9 +43,10 @@ def copy(names, folder):
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory):
-    """Built from a copy of the sources without anything compiled."""
+    """Built from a copy of the sources without anything compiled but what is foreign."""
     folder = tmp_path_factory.mktemp("wheel")
     sources = copy(SOURCES, folder / "sources")
+    (sources / FOREIGN).write_text("of another machine")
     options = ["--no-deps", "--no-build-isolation", "--wheel-dir", str(folder)]
     code, output = run(folder, sys.executable, "-m", "pip", "wheel", *options, str(sources))
     assert code == 0, output
@@ -72,6 +75,13 @@ def test_the_wheel_is_for_this_platform(wheel):
     platform = sysconfig.get_platform().replace("-", "_")
     python = f"cp{sys.version_info.major}{sys.version_info.minor}"
     assert wheel.name == f"pkkd_tf-0.1.0-{python}-{python}-{platform}.whl"
+
+
+def test_what_was_compiled_elsewhere_stays_out(wheel):
+    names = zipfile.ZipFile(wheel).namelist()
+    assert FOREIGN not in names
+    assert {"custom_ops/tflite/delegate.cc", "custom_ops/tflite/exports.map"} <= {*names}
+    assert {"custom_ops/tensorflow/ops.cc", "custom_ops/kernels/cuda/forward.cuh"} <= {*names}
 
 
 def test_packages_come_from_the_wheel_with_the_compiled_operation(installed, tmp_path):

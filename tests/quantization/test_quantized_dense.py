@@ -73,6 +73,13 @@ def test_a_depthwise_layer_is_a_grouped_convolution(bits, padding):
     np.testing.assert_allclose(layer(x), grouped(x), rtol=1e-9, atol=1e-12)
 
 
+def test_a_layer_without_a_shape_is_saved(tmp_path):
+    model = keras.Sequential([QuantizedAdderDense(3)])
+    model.save(tmp_path / "unbuilt.keras")
+    (layer,) = keras.models.load_model(tmp_path / "unbuilt.keras").layers
+    assert not layer.built and layer.units == 3
+
+
 def network():
     keras.utils.set_random_seed(0)
     x = keras.Input((8, 8, 3))

@@ -39,6 +39,23 @@ def pooled_last(x):
     return layers.MaxPooling2D(name="pool")(layers.ReLU(name="relu")(conv(x, "conv")))
 
 
+def shortcut_first(x):
+    h = layers.BatchNormalization(name="branch")(AdderConv2D(4, 1, name="adder")(x))
+    return layers.Add(name="sum")([conv(x, "conv"), h])
+
+
+def two_branches(x):
+    """The first of two adders does the addition."""
+    h = layers.BatchNormalization(name="branch")(AdderConv2D(4, 1, name="adder")(x))
+    return layers.Add(name="sum")([AdderConv2D(4, 1, name="other")(x), h])
+
+
+def pooled_branch(x):
+    """A pool between keeps the sum out of the adder's operator."""
+    h = layers.MaxPooling2D(name="pool")(AdderConv2D(4, 1, name="adder")(x))
+    return layers.Add(name="sum")([h, layers.MaxPooling2D(name="pool2")(conv(x, "conv"))])
+
+
 def gated(x):
     h = layers.Activation("sigmoid", name="gate")(conv(x, "conv"))
     return layers.Activation("relu", name="relu")(AdderConv2D(2, 1, name="adder")(h))
@@ -48,6 +65,9 @@ ROUNDED = {
     pooled_relu: ["image", "relu", "adder"],
     pooled_sums: ["image", "relu", "adder"],
     pooled_last: ["image", "relu"],
+    shortcut_first: ["image", "conv", "sum"],
+    two_branches: ["image", "branch", "sum"],
+    pooled_branch: ["image", "adder", "conv", "sum"],
     gated: ["image", "conv", "gate", "relu"],
 }
 
@@ -125,7 +145,7 @@ def pooled_sum(x):
 @pytest.mark.parametrize(
     "build, names",
     [
-        (late_norm, ["image", "other", "stream", "relu", "after_relu", "adder"]),
+        (late_norm, ["image", "conv", "other", "stream", "relu", "after_relu", "adder"]),
         (pooled_sum, ["image", "c", "p", "relu", "sum"]),
     ],
 )

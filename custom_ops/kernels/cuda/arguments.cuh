@@ -11,7 +11,7 @@ struct Axis {
   int image, kernel, stride, dilation, pad, output;
 };
 
-// Every tensor of a launch has less than 2^31 elements (launch.cuh cuts the batch).
+// Every tensor of a launch has at most 2^30 elements (launch_impl.cuh cuts the batch).
 struct Sizes {
   int batch, channels, outputs, groups;
   int group_channels, group_outputs;

@@ -135,8 +135,9 @@ class Pixels {
     const int column = place.column + term.column * image.column_step;
     const bool inside = term.row < image.tap_rows && unsigned(row) < unsigned(image.height) &&
                         unsigned(column) < unsigned(image.width);
+    if (!inside) return -1;  // far outside the product below would overflow
     const int pixel = (place.image * image.height + row) * image.width + column;
-    return inside ? pixel * image.pitch + term.channel : -1;
+    return pixel * image.pitch + term.channel;
   }
 
   Quad<T> quad_[Layout::kPasses];

@@ -106,6 +106,10 @@ int main(int count, char** arguments) {
     std::printf("n must be a positive number. Received: n=%s\n", arguments[1]);
     return 2;
   }
+  if (const char* obstacle = pkkd_cuda_obstacle()) {
+    std::printf("The GPU must run the kernels. Received: %s\n", obstacle);
+    return 1;
+  }
   pkkd::CheckTypes();
 #ifndef PKKD_CUDA_EMULATION
   if (pkkd::every == 1) pkkd::CheckLargeBatch();  // not under the tools, which take a part

@@ -24,7 +24,7 @@ inline void CheckCuda(int error) {
   std::exit(1);
 }
 
-// Device memory for a tensor; `shift` elements before it keep it from being aligned.
+// Device memory for a tensor; `shift` bytes before it keep it from being aligned.
 class DeviceTensor {
  public:
   DeviceTensor(const Bytes& bytes, int64_t shift) : size_(bytes.size()), shift_(shift) {

@@ -25,6 +25,7 @@ VERSIONS = {
     "RELU6": 2,
     "TRANSPOSE": 2,
     "RESHAPE": 1,
+    "EXPAND_DIMS": 1,
     "STRIDED_SLICE": 2,
     "SOFTMAX": 2,
     "LOGISTIC": 2,

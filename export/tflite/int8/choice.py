@@ -4,7 +4,6 @@ The range of what adder layers read is chosen so that the error of their outputs
 normalization, is smallest: a smaller range rounds more finely and cuts off more.
 """
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -12,6 +11,7 @@ import numpy as np
 from export.program import ExportError
 from export.tflite.graph import Graph
 from export.tflite.int8.builtin import OUTPUT_AXIS, images_of
+from export.tflite.int8.known import Known
 from export.tflite.int8.observation import Observation
 from export.tflite.int8.scales import AdderLayer, Scale
 from export.tflite.int8.ties import SAME_SCALE, tied_constants, tied_groups
@@ -29,20 +29,17 @@ PRESCRIBED = {
     "LOGISTIC": Scale(1 / 256, LEAST),
     "TANH": Scale(1 / 128, 0),
 }
-Range = tuple[np.ndarray, float, float]  # filters of an adder layer, and what they are rounded in
 
 
-def choose(
-    graph: Graph, observed: Observation, bits: int, ranges: Sequence[Range] = ()
-) -> dict[int, Scale]:
+def choose(graph: Graph, observed: Observation, bits: int, known: Known) -> dict[int, Scale]:
     """A scale for each tensor of a float network.
 
     Args:
         graph: the network, adder operators fused.
         observed: it on calibration images, inputs of adder operators kept.
         bits: of the tensors that adder operators read; all others have 8.
-        ranges: of adder layers where they are known. Where the layers that read one tensor have
-            different ones, that tensor's is searched.
+        known: ranges that are not to be searched. Where the adder layers that read one tensor have
+            different ones, that tensor's is.
 
     Returns:
         dict from the number of a tensor to its `Scale`; those of a `tied_groups` group have one.
@@ -60,8 +57,10 @@ def choose(
         if scale is None and not any(bounds):
             dead |= set(group)
         elif scale is None and readers:
-            scale = _known(graph, readers, ranges, bits)
+            scale = _of_layers(graph, readers, known, bits)
             scale = scale or _best(graph, observed, readers, bounds, bits)
+        elif scale is None:
+            scale = _of_tensors(observed, group, known)
         scales |= dict.fromkeys(group, scale or Scale.of_range(*bounds, own_bits))
     return _widened(graph, groups, scales, dead)
 
@@ -120,21 +119,17 @@ def _least_step(graph: Graph, tensor: int, scales: dict[int, Scale], dead: bool)
     return largest if dead else largest / LARGEST_RATIO if adds else 0.0
 
 
-def _known(graph: Graph, readers: list, ranges: Sequence[Range], bits: int) -> Scale | None:
-    """The range that all readers of a tensor were given; a layer is known by its filters."""
+def _of_layers(graph: Graph, readers: list, known: Known, bits: int) -> Scale | None:
+    """The range that all readers of a tensor were given."""
     kernels = [graph.constant(operator.inputs[1]) for operator in readers]
-    found = {
-        (low, high)
-        for kernel in kernels
-        for filters, low, high in ranges
-        if _same_filters(kernel, filters)
-    }
+    found = set().union(*(known.of_filters(kernel) for kernel in kernels))
     return Scale.of_range(*found.pop(), bits) if len(found) == 1 else None
 
 
-def _same_filters(ours: np.ndarray, theirs: np.ndarray) -> bool:
-    """Depthwise filters are (kh, kw, C, m) in Keras and (kh, kw, 1, C * m) here."""
-    return ours.size == theirs.size and np.array_equal(ours.ravel(), theirs.ravel())
+def _of_tensors(observed: Observation, group: list[int], known: Known) -> Scale | None:
+    """The range that one of them was given; tied ones have one."""
+    found = [known.of_tensor(observed.low[t], observed.high[t]) for t in group]
+    return next((Scale.of_range(*ends) for ends in found if ends), None)
 
 
 def _best(graph: Graph, observed: Observation, readers: list, bounds: Any, bits: int) -> Scale:

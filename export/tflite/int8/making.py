@@ -6,12 +6,14 @@ from typing import Any
 import keras
 import numpy as np
 
+from export.full_float32 import full_float32
 from export.program import ExportError
 from export.tflite.converter import convert, convert_int8
 from export.tflite.graph import Graph
 from export.tflite.int8 import reference
+from export.tflite.int8.known import Known, known_ranges
 from export.tflite.int8.observation import Probe
-from export.tflite.int8.quantizer import BITS, Range, quantize
+from export.tflite.int8.quantizer import BITS, quantize
 from export.tflite.int8.ties import tied_tensors
 from export.tflite.interpreters import Network
 from export.tflite.responses import CUSTOM_OPERATOR
@@ -32,7 +34,7 @@ def make(
 
     Args:
         model: a float network, or one that `pkkd_tf.quantization.quantize_model` made, whose
-            adder layers then keep their ranges and bits.
+            layers and tensors then keep their ranges, its adder layers their bits.
         images: float32 array (N, H, W, C), calibration images.
         delegate: library that computes AdderConv2D; not used where there is no adder layer.
         bits: of the adder layers; None: what the model says, else 8.
@@ -54,30 +56,34 @@ def make(
     images = _real(images)
     _check_weights(model)
     if not has_adder_layers(model):
-        if bits not in (None, BITS[1]):
-            raise ExportError(
-                "`bits` are those of adder layers, of which the network must have some. "
-                f"Received: bits={bits}, adder layers=0"
-            )
-        if rounded_layers(model):
-            raise ExportError(
-                "A network fine-tuned in rounded numbers must have adder layers, else export what "
-                "`pkkd_tf.quantization.strip_quantization` makes of it: TFLite's own int8 finds "
-                f"its ranges by itself. Received: model={model.name!r}, adder layers=0"
-            )
+        _check_without_adders(model, bits)
         data = convert_int8(model, images)
         return data, _report(model, data, None, images)
-    ranges: list[Range] = []
+    plain, known = model, Known()
     if quantization.tensor_ranges(model):
-        ranges, trained_bits = _trained_ranges(model)
+        plain = quantization.strip_quantization(model)
+        known, trained_bits = known_ranges(model, plain, images)
         _check_bits(bits, trained_bits)
         bits = trained_bits
-        trained, model = model, quantization.strip_quantization(model)
-    _check_stripped(model)
+    _check_stripped(plain)
     bits = BITS[1] if bits is None else bits
-    data = quantize(convert(model, "custom_op"), images, delegate, bits, ranges)
+    data = quantize(convert(plain, "custom_op"), images, delegate, bits, known)
     _check(data, delegate, images[:CHECKED])
-    return data, _report(model if not ranges else trained, data, delegate, images)
+    return data, _report(model, data, delegate, images)
+
+
+def _check_without_adders(model: keras.Model, bits: int | None) -> None:
+    if bits not in (None, BITS[1]):
+        raise ExportError(
+            "`bits` are those of adder layers, of which the network must have some. "
+            f"Received: bits={bits}, adder layers=0"
+        )
+    if rounded_layers(model):
+        raise ExportError(
+            "A network fine-tuned in rounded numbers must have adder layers, else export what "
+            "`pkkd_tf.quantization.strip_quantization` makes of it: TFLite's own int8 finds "
+            f"its ranges by itself. Received: model={model.name!r}, adder layers=0"
+        )
 
 
 def _real(images: np.ndarray) -> np.ndarray:
@@ -98,20 +104,6 @@ def _check_weights(model: keras.Model) -> None:
                 f"Received: weight={variable.path}, values that are not finite="
                 f"{np.sum(~np.isfinite(values))} of {values.size}"
             )
-
-
-def _trained_ranges(model: keras.Model) -> tuple[list[Range], int]:
-    """The ranges of a fine-tuned network's adder layers, each with the layer's filters."""
-    found = quantization.ranges(model)
-    grouped = [name for name, entry in found.items() if len(entry["ranges"]) > 1]
-    bits = {entry["bits"] for entry in found.values()}
-    if grouped or len(bits) != 1:
-        raise ExportError(
-            "An int8 network has one scale a layer and one number of bits; several are for studies "
-            f"in Keras. Received: layers with several scales={grouped[:3]}, bits={sorted(bits)}"
-        )
-    kernels = {name: keras.ops.convert_to_numpy(model.get_layer(name).kernel) for name in found}
-    return [(kernels[n], *found[n]["ranges"][0]) for n in found], bits.pop()
 
 
 def _check_bits(given: int | None, trained: int) -> None:
@@ -177,6 +169,7 @@ def _check_ties(graph: Graph) -> None:
             )
 
 
+@full_float32()
 def _report(model: keras.Model, data: bytes, delegate: Any, images: np.ndarray) -> dict[str, Any]:
     network = Network(data, delegate, num_threads=2)
     batches = [images[first : first + 64] for first in range(0, len(images), 64)]

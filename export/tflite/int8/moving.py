@@ -48,7 +48,10 @@ def _resize_bilinear(options: Any, inputs: list[Any], scales: Scales) -> np.ndar
 
 def _check_centres(options: Any) -> None:
     if options.alignCorners or not options.halfPixelCenters:
-        raise ExportError("Images must be resized with their pixels' centres in their places.")
+        raise ExportError(
+            "Images must be resized with their pixels' centres in their places. Received: "
+            f"alignCorners={options.alignCorners}, halfPixelCenters={options.halfPixelCenters}"
+        )
 
 
 def _pad(options: Any, inputs: list[Any], scales: Scales) -> np.ndarray:
@@ -84,6 +87,7 @@ OPERATORS: dict[str, Callable[[Any, list[Any], Scales], Any]] = {
     "MINIMUM": lambda options, inputs, scales: np.minimum(*inputs),
     "TRANSPOSE": lambda options, inputs, scales: np.transpose(*inputs),
     "RESHAPE": lambda options, inputs, scales: inputs[0].reshape(inputs[1]),
+    "EXPAND_DIMS": lambda options, inputs, scales: np.expand_dims(inputs[0], int(inputs[1].item())),
     "SHAPE": lambda options, inputs, scales: np.array(inputs[0].shape),
     "STRIDED_SLICE": _strided_slice,
     "PACK": lambda options, inputs, scales: np.stack(inputs),

@@ -1,7 +1,7 @@
 """From the float form with one operator a layer to int8 end to end."""
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -11,6 +11,7 @@ from export.program import ExportError
 from export.tflite.graph import Graph
 from export.tflite.int8 import adder, builtin, choice, scales
 from export.tflite.int8.adder import quantize_adder
+from export.tflite.int8.known import Known
 from export.tflite.int8.observation import Observation
 from export.tflite.int8.preparation import join_scale_and_offset, take_in_relu6
 from export.tflite.int8.scales import Scale
@@ -20,7 +21,6 @@ from pkkd_tf.quantization.integer import MOST
 
 SHAPES = ("SHAPE", "STRIDED_SLICE", "PACK")  # of integers, which stay what they are
 BITS = (2, 8)
-Range = choice.Range
 
 
 def quantize(
@@ -28,7 +28,7 @@ def quantize(
     images: np.ndarray,
     delegate: str | os.PathLike | None,
     bits: int = 8,
-    ranges: Sequence[Range] = (),
+    known: Known | None = None,
 ) -> bytes:
     """Quantizes a network after its training: all operators and tensors int8, input and output too.
 
@@ -39,9 +39,9 @@ def quantize(
         delegate: library that computes AdderConv2D.
         bits: 2 to 8. With less than 8, what adder layers read, and their filters, take only
             `2**bits` of the 256 values: the accuracy of such a network, not its speed.
-        ranges: (filters, low, high) of adder layers whose range is known already, as after a
-            fine-tuning in rounded numbers; that of the others is searched. Batch normalization then
-            knows the mean errors of rounding, and they are not corrected again.
+        known: ranges that are known already, after a fine-tuning in rounded numbers; those of the
+            others are searched. Batch normalization then knows the mean errors of rounding, and
+            they are not corrected again.
 
     Returns:
         Bytes of the int8 file.
@@ -57,10 +57,11 @@ def quantize(
     _check_operators(graph)
     observed = Observation(data, images, delegate, _read_by_adders(graph))
     take_in_relu6(graph)
-    chosen = choice.choose(graph, observed, bits, ranges)
+    known = known or Known()
+    chosen = choice.choose(graph, observed, bits, known)
     for operator in list(graph.operators):
         if graph.name(operator) == CUSTOM_OPERATOR:
-            sample = None if ranges else observed.samples[int(operator.inputs[0])]
+            sample = None if known.filters else observed.samples[int(operator.inputs[0])]
             quantize_adder(graph, operator, chosen, sample)
         elif not _computes_shapes(graph, operator):
             builtin.quantize_builtin(graph, operator, chosen)

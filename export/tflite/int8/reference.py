@@ -10,17 +10,13 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from tensorflow.lite.python import schema_py_generated as schema
 
 from export.program import ExportError
 from export.tflite.graph import Graph, get_options
-from export.tflite.int8 import arithmetic, moving
+from export.tflite.int8 import arithmetic, moving, windows
 from export.tflite.int8.arithmetic import Activation, Scales
 from export.tflite.responses import CUSTOM_OPERATOR
-from pkkd_tf.ops.geometry import make_geometry
-from pkkd_tf.quantization.integer import LEAST, adder_conv2d_int8
-
-_SAME = schema.Padding.SAME
+from pkkd_tf.quantization.integer import adder_conv2d_int8
 
 
 class IntegerNetwork:
@@ -97,66 +93,12 @@ def run_adder(options: dict[str, int], inputs: list[Any]) -> np.ndarray:
 _SIDES = (("top", "bottom"), ("left", "right"))
 
 
-def _conv(options: Any, inputs: list[Any], scales: Scales) -> np.ndarray:
-    x, filters, bias = inputs
-    windows = _windows(x.astype(np.float64) - scales.zeros[0], filters.shape[1:3], options)
-    groups = x.shape[3] // filters.shape[3]
-    pairs = zip(np.split(windows, groups, -1), np.split(filters.astype(np.float64), groups))
-    sums = [np.tensordot(part, own, ((3, 4, 5), (1, 2, 3))) for part, own in pairs]
-    sums = np.concatenate(sums, -1).astype(np.int64)  # exact in float64, and faster there
-    sums = sums if bias is None else sums + bias
-    return scales.requantized(sums, _factor(scales), options.fusedActivationFunction)
-
-
-def _depthwise_conv(options: Any, inputs: list[Any], scales: Scales) -> np.ndarray:
-    x, filters, bias = inputs
-    windows = _windows(x.astype(np.int64) - scales.zeros[0], filters.shape[1:3], options)
-    sums = (np.repeat(windows, filters.shape[3] // x.shape[3], -1) * filters[0]).sum((3, 4))
-    sums = sums if bias is None else sums + bias
-    return scales.requantized(sums, _factor(scales), options.fusedActivationFunction)
-
-
-def _windows(x: np.ndarray, kernel: Any, options: Any) -> np.ndarray:
-    """(N, P, Q, kh, kw, C) of an image that is 0 outside."""
-    padding = "SAME" if options.padding == _SAME else "VALID"
-    apart = [getattr(options, f"dilation{side}Factor", 1) for side in "HW"]
-    geometry = make_geometry((options.strideH, options.strideW), padding, apart, 1)
-    x = np.pad(x, ((0, 0), *geometry.pads(x.shape[1:3], kernel), (0, 0)))
-    rows, columns = geometry.output_size(x.shape[1:3], kernel)
-    (down, right), (apart_h, apart_w) = geometry.strides, geometry.dilations
-    at = np.arange(rows)[:, None] * down + np.arange(kernel[0]) * apart_h
-    across = np.arange(columns)[:, None] * right + np.arange(kernel[1]) * apart_w
-    return x[:, at[:, None, :, None], across[None, :, None, :]]
-
-
-def _transpose_conv(options: Any, inputs: list[Any], scales: Scales) -> np.ndarray:
-    """Every number of the images adds itself times the filters to a window of the output."""
-    (_, rows, columns, outputs), filters, x, bias = (*inputs, None)[:4]
-    kernel, strides = filters.shape[1:3], (options.strideH, options.strideW)
-    centred = x.astype(np.float64) - scales.zeros[2]
-    products = np.tensordot(centred, filters.astype(np.float64), ((3,), (3,)))
-    geometry = make_geometry(strides, "SAME" if options.padding == _SAME else "VALID", 1, 1)
-    pads = geometry.pads((rows, columns), kernel)
-    sums = np.zeros((len(x), rows + sum(pads[0]), columns + sum(pads[1]), outputs))
-    for i, j in np.ndindex(*kernel):
-        down, across = (slice(k, k + s * n, s) for k, s, n in zip((i, j), strides, x.shape[1:3]))
-        sums[:, down, across] += products[..., i, j]
-    sums = sums[:, pads[0][0] :, pads[1][0] :][:, :rows, :columns].astype(np.int64)
-    sums = sums if bias is None else sums + bias
-    return scales.requantized(sums, _factor(scales, 2), options.fusedActivationFunction)
-
-
-def _factor(scales: Scales, images: int = 0) -> np.ndarray:
-    x, filters, y = (scales.steps[i] for i in (images, 1, -1))
-    return np.float32(x) * np.float32(filters) / np.float32(y)
-
-
 def _fully_connected(options: Any, inputs: list[Any], scales: Scales) -> np.ndarray:
     x, filters, bias = inputs
     x = x if options.keepNumDims else x.reshape(-1, filters.shape[1])
     sums = (x.astype(np.int32) - scales.zeros[0]) @ filters.astype(np.int32).T
     sums = sums if bias is None else sums + bias
-    return scales.requantized(sums, _factor(scales), options.fusedActivationFunction)
+    return scales.requantized(sums, windows.factor(scales), options.fusedActivationFunction)
 
 
 def _mean(options: Any, inputs: list[Any], scales: Scales) -> np.ndarray:
@@ -166,22 +108,6 @@ def _mean(options: Any, inputs: list[Any], scales: Scales) -> np.ndarray:
     sums = (x.astype(np.int32) - scales.zeros[0]).sum(axes, keepdims=options.keepDims)
     factor = np.float32(scales.steps[0][0]) / (np.float32(scales.steps[-1][0]) * np.float32(count))
     return scales.requantized(sums, factor, 0)
-
-
-def _max_pool(options: Any, inputs: list[Any], scales: Scales) -> np.ndarray:
-    kernel = options.filterHeight, options.filterWidth
-    x = inputs[0].astype(np.int32) - LEAST  # padding counts as the smallest value
-    highest = _windows(x, kernel, options).max((3, 4)) + LEAST
-    return scales.activated(highest, options.fusedActivationFunction)
-
-
-def _average_pool(options: Any, inputs: list[Any], scales: Scales) -> np.ndarray:
-    """Rounded half away from 0; padding does not count."""
-    kernel = options.filterHeight, options.filterWidth
-    x = inputs[0].astype(np.int32)
-    sums, counts = (_windows(v, kernel, options).sum((3, 4)) for v in (x, np.ones_like(x)))
-    averages = np.sign(sums) * ((np.abs(sums) + counts // 2) // counts)
-    return scales.activated(averages, options.fusedActivationFunction)
 
 
 def _activation(kind: int) -> Callable[[Any, list[Any], Scales], np.ndarray]:
@@ -224,16 +150,16 @@ def _softmax(options: Any, inputs: list[Any], scales: Scales) -> np.ndarray:
 
 
 _OPERATORS: dict[str, Callable[[Any, list[Any], Scales], Any]] = {
-    "CONV_2D": _conv,
-    "DEPTHWISE_CONV_2D": _depthwise_conv,
+    "CONV_2D": windows.conv,
+    "DEPTHWISE_CONV_2D": windows.depthwise_conv,
     "FULLY_CONNECTED": _fully_connected,
-    "TRANSPOSE_CONV": _transpose_conv,
+    "TRANSPOSE_CONV": windows.transpose_conv,
     "ADD": arithmetic.add(1),
     "SUB": arithmetic.add(-1),
     "MUL": arithmetic.multiply,
     "MEAN": _mean,
-    "MAX_POOL_2D": _max_pool,
-    "AVERAGE_POOL_2D": _average_pool,
+    "MAX_POOL_2D": windows.max_pool,
+    "AVERAGE_POOL_2D": windows.average_pool,
     "RELU": _activation(Activation.RELU),
     "RELU6": _activation(Activation.RELU6),
     "LEAKY_RELU": arithmetic.leaky_relu,

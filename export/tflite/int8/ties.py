@@ -10,6 +10,7 @@ SAME_SCALE = (
     "AVERAGE_POOL_2D",
     "REDUCE_MAX",
     "RESHAPE",
+    "EXPAND_DIMS",
     "PAD",
     "TRANSPOSE",
     "STRIDED_SLICE",

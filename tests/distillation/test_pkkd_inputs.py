@@ -1,0 +1,103 @@
+"""Networks that were called before, take structures of tensors, or have nothing to train."""
+
+import keras
+import numpy as np
+import pytest
+
+from pkkd_tf import PKKD
+from pkkd_tf.distillation.matching import pass_through
+from pkkd_tf.optimizers import AdderSGD
+from tests.distillation.tiny_networks import CLASSES, batch, compiled, network
+
+
+def at_another_size(model):
+    """Its layers, called again."""
+    x = keras.Input((12, 10, 1))
+    outputs = x
+    for layer in model.layers[1:]:
+        outputs = layer(outputs)
+    return keras.Model(x, outputs)
+
+
+def test_layers_that_were_called_before():
+    student, teacher = (at_another_size(network(kind)) for kind in ("adder", "convolution"))
+    images, labels = np.random.default_rng(0).normal(size=(8, 12, 10, 1)), np.arange(8) % CLASSES
+    model = compiled(student, teacher)
+    assert model.matched_layers == ["conv1", "conv2"]
+    assert np.isfinite(model.fit(images, labels, verbose=0).history["loss"]).all()
+    _, calls, _ = pass_through(student)
+    assert calls["conv1"][2].shape == (None, 12, 10, 4)
+
+
+def test_shapes_are_compared_where_the_networks_compute_them():
+    """Not where their layers were called first."""
+    student, teacher = network("adder"), network("convolution", sizes=(3, 1))
+    again = at_another_size(student)
+    with pytest.raises(ValueError, match="equal input and output shapes"):
+        PKKD(again, teacher)
+    strided = keras.layers.Conv2D(4, 3, padding="same", strides=2, name="conv1")
+    strided(teacher.get_layer("conv1").input)
+    x = keras.Input((8, 8, 1))
+    h = strided(keras.layers.Conv2D(4, 3, padding="same", name="stem")(x))
+    logits = keras.layers.Dense(CLASSES)(keras.layers.GlobalAveragePooling2D()(h))
+    received = r"layer='conv1', student=\(None, 8, 8, 4\), teacher=\(None, 4, 4, 4\)"
+    with pytest.raises(ValueError, match=received):
+        PKKD(student, keras.Model(x, logits))
+
+
+STRUCTURES = {
+    "dict": (lambda x, y: {"image": x, "other": y}, lambda x, y: {"image": x, "other": y}),
+    "list": (lambda x, y: [x, y], lambda x, y: [x, y]),
+    "dict of one": (lambda x, y: {"image": x}, lambda x, y: {"image": x}),
+    "list for one": (lambda x, y: x, lambda x, y: [x]),
+}
+
+
+def of_structure(kind, name):
+    """A network like the tiny ones that also reads a second image where there is one."""
+    first, second = (keras.Input((8, 8, 1), name=n) for n in ("image", "other"))
+    inner = network(kind)
+    taken = STRUCTURES[name][0](first, second)
+    both = isinstance(taken, list | dict) and len(taken) == 2
+    h = keras.layers.Add()([first, second]) if both else first
+    for layer in inner.layers[1:]:
+        h = layer(h)
+    return keras.Model(taken, h)
+
+
+@pytest.mark.parametrize("parts", (1, 2))
+@pytest.mark.parametrize("name", STRUCTURES)
+def test_structures_of_images(name, parts):
+    model = PKKD(of_structure("adder", name), of_structure("convolution", name))
+    model.compile(AdderSGD(0.05), run_eagerly=True, accumulate_steps=parts)
+    (images, labels), (others, _) = batch(8), batch(8, seed=1)
+    data = STRUCTURES[name][1](images, others)
+    assert np.isfinite(model.fit(data, labels, batch_size=8, verbose=0).history["loss"]).all()
+    assert np.isfinite(model.evaluate(data, labels, verbose=0)).all()
+    assert model.predict(data, verbose=0).shape == (8, CLASSES)
+
+
+@pytest.mark.parametrize("skip_nonfinite", (False, True))
+@pytest.mark.parametrize("method", ("kd", "pkkd"))
+def test_a_frozen_student_lets_its_teacher_learn(method, skip_nonfinite):
+    options = {"beta": 0.0, "monitor_every": 0} if method == "pkkd" else {"monitor_every": 0}
+    model = compiled(method=method, execution={"skip_nonfinite": skip_nonfinite}, **options)
+    model.student.trainable = False
+    model.compile(AdderSGD(0.05), run_eagerly=True, skip_nonfinite=skip_nonfinite)
+    ours = [keras.ops.copy(w) for w in model.student.weights]
+    theirs = [keras.ops.copy(w) for w in model.teacher.trainable_variables]
+    model.fit(*batch(16), verbose=0)
+    for weight, before in zip(model.student.weights, ours):  # statistics included
+        np.testing.assert_array_equal(weight, before)
+    assert all(np.any(w != old) for w, old in zip(model.teacher.trainable_variables, theirs))
+
+
+@pytest.mark.parametrize("wrapped", (True, False))
+def test_averages_of_weights_are_refused_however_they_are_asked_for(wrapped):
+    inner = AdderSGD(0.1, use_ema=True)
+    optimizer = {"class_name": "SGD", "config": {"learning_rate": 0.1, "use_ema": True}}
+    if wrapped:
+        optimizer = keras.optimizers.LossScaleOptimizer(inner)
+    for arguments in ([optimizer], [AdderSGD(0.1), optimizer]):
+        with pytest.raises(ValueError, match="`use_ema` must be off"):
+            compiled().compile(*arguments)
