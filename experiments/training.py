@@ -4,19 +4,14 @@ import importlib.util
 from pathlib import Path
 from typing import Any
 
-import keras
-
 import pkkd_tf
-from experiments import devices, executions, fitting, networks, placement, results
+from experiments import devices, executions, fitting, placement, results
 from experiments.checkpoints import Checkpoints, Position
 from experiments.errors import RunError
 from experiments.folders import check_writable
 from experiments.identity import FREE, NEUTRAL
-from experiments.workers import BATCH_NORM, LOST, Workers
-from pkkd_tf import models
-from pkkd_tf.distillation import PKKD, FeatureMatching
-from pkkd_tf.layers import anneal_l2
-from pkkd_tf.optimizers import AdderSGD
+from experiments.model_making import make_model
+from experiments.workers import LOST, Workers
 
 SMOKE = {"epochs": 1, "batch_size": 8}
 
@@ -89,94 +84,6 @@ def load_data(dataset: str, options: dict[str, Any]) -> Any:
         seed=options["seed"],
         skip_broken_images=options["skip_broken_images"],
         limit_train=limit,
-    )
-
-
-def make_model(data: Any, steps: int, options: dict[str, Any], prepare_batch: Any = None) -> PKKD:
-    """Builds and compiles student and teacher as the flags say."""
-    method = options["method"]
-
-    def network(kind: str, role: str) -> keras.Model:
-        return models.build(
-            options["model"],
-            kind,
-            data.num_classes,
-            data.image_shape,
-            options["input_gradient"],
-            name=role,
-        )
-
-    student = network("convolution" if method == "cnn" else "adder", "student")
-    teacher = _teacher(options, network)
-    for layer in [*student.layers, *(teacher.layers if teacher else [])]:
-        if isinstance(layer, BATCH_NORM):
-            layer.synchronized = options["sync_batch_norm"]
-    model = PKKD(
-        student,
-        teacher,
-        method="plain" if method == "cnn" else method,
-        **_distillation(student, options),
-        teacher_mode="fixed" if options["teacher"] else "progressive",
-        monitor_every=options["monitor_every"],
-        name="training",
-    )
-    model.compile(
-        _optimizer(steps, options),
-        steps_per_execution=options["steps_per_execution"],
-        jit_compile=options["jit_compile"],
-        accumulate_steps=options["accumulate_steps"],
-        skip_nonfinite=options["on_nan"] == "skip",
-        recompute=options["recompute"],
-        prepare_batch=prepare_batch,
-    )
-    if options["l2_anneal"]:
-        until = max(1, round(options["l2_anneal"] * steps * options["epochs"]))
-        anneal_l2(model.student, model.optimizer, until)
-    return model
-
-
-def _teacher(options: dict[str, Any], network: Any) -> keras.Model | None:
-    if options["method"] not in ("pkkd", "kd"):
-        return None
-    if not options["teacher"]:
-        return network("convolution", "teacher")
-    return networks.load(options["teacher"], "--teacher")
-
-
-def _matching(options: dict[str, Any]) -> FeatureMatching:
-    names = "kernel", "response", "student_alignment", "teacher_side", "teacher_gradient"
-    sign = int(options["teacher_sign"])
-    return FeatureMatching(teacher_sign=sign, **{name: options[name] for name in names})
-
-
-def _distillation(student: keras.Model, options: dict[str, Any]) -> dict[str, Any]:
-    """The arguments of `PKKD` that the method makes use of."""
-    found: dict[str, Any] = {}
-    if options["method"] in ("kd", "pkkd"):
-        found |= {name: options[name] for name in ("alpha", "temperature")}
-    if options["method"] == "pkkd":
-        found |= {name: options[name] for name in ("beta", "feature_share")}
-        found["matched_layers"] = _matched_layers(student, options["matched_layers"])
-        found["matching"] = _matching(options)
-    return found
-
-
-def _matched_layers(student: keras.Model, asked: list[str]) -> list[str] | None:
-    """Layer names, `all`, or `blocks`: the last adder layer of every residual block."""
-    if asked == ["all"]:
-        return None
-    if asked != ["blocks"]:
-        return asked
-    return models.block_ends(student)
-
-
-def _optimizer(steps: int, options: dict[str, Any]) -> AdderSGD:
-    rate, epochs = options["learning_rate"], options["epochs"]
-    return AdderSGD(
-        keras.optimizers.schedules.CosineDecay(rate, steps * epochs),
-        momentum=options["momentum"],
-        weight_decay=options["weight_decay"],
-        eta=options["eta"],
     )
 
 

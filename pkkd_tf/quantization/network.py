@@ -78,7 +78,8 @@ def quantize_model(
 
     Args:
         model: functional or sequential Keras model of one float input and one output, of layers
-            alone (no `a + b` of Keras tensors), every one called once.
+            and of such models (no `a + b` of Keras tensors), every one called once. The layers of
+            models inside of it become layers of the copy (a backbone's, of a transfer).
         calibration_images: preprocessed images (N, H, W, C); about 100 serve. All tensors of all
             of them are held at once.
         bits: int from 2 to 8, of the inputs and filters of adder layers.

@@ -4,9 +4,9 @@ from typing import Any
 
 import keras
 
-from pkkd_tf.copies import copy_weights
 from pkkd_tf.layers import AdderConv2D, AdderDense, AdderDepthwiseConv2D
 from pkkd_tf.quantization.checks import check_graph
+from pkkd_tf.quantization.flattening import flattened, is_flat
 
 ADDERS = (AdderConv2D, AdderDepthwiseConv2D, AdderDense)
 # Their outputs are among the levels of their inputs.
@@ -103,13 +103,13 @@ def tied_tensors(model: keras.Model) -> list[list[str]]:
 
 
 def functional(model: keras.Model) -> keras.Model:
-    """The functional form of `model`, which shows the input layer too.
+    """The functional form of `model`, which shows the input layer too, of layers called once.
 
     A sequential model is copied: each `add`, and so its loading too, calls all layers once more.
+    So is one with networks inside of it, and one whose layers were called elsewhere.
     """
-    if isinstance(model, keras.Sequential):
-        copied = keras.models.clone_model(model)
-        model = copy_weights(model, copied)
+    if not is_flat(model):
+        return flattened(model)
     inputs, outputs = (t[0] if len(t) == 1 else t for t in (model.inputs, model.outputs))
     return keras.Model(inputs, outputs, name=model.name)
 
