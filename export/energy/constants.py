@@ -102,6 +102,10 @@ def read_constants(path: str | os.PathLike) -> Constants:
 
     Raises:
         ExportError: the file is not there, no JSON, or a value is missing or out of its range.
+
+    Example:
+        >>> read_constants("constants.json").source
+        '...'
     """
     try:
         with open(path, encoding="utf-8") as file:

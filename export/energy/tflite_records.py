@@ -87,6 +87,9 @@ def tflite_records(data: bytes) -> list[LayerRecord]:
 def tflite_bits(data: bytes) -> int:
     """The width in which a file's convolutions, dense and adder layers compute: 32 or 8.
 
+    Args:
+        data: bytes of a `.tflite` file.
+
     Raises:
         ExportError: they compute in several types, in another type, or there is none of them.
     """

@@ -33,6 +33,9 @@ def load_delegate(path: str | os.PathLike, options: dict[str, str] | None = None
 
     Raises:
         ExportError: it is no library, or refuses.
+
+    Example:
+        >>> load_delegate("custom_ops/tflite/libadder_delegate.so")
     """
     path = os.path.abspath(path)
     try:

@@ -112,6 +112,10 @@ def match_layers(
     Raises:
         ValueError: no layer can be matched, or a named one is missing, is no adder layer of the
             student, or differs in shape.
+
+    Example:
+        >>> match_layers(digits_resnet(), digits_resnet(kind="convolution"), None)[0]
+        'stage1_block1_conv1'
     """
     theirs, shapes = _output_shapes(teacher), _output_shapes(student)
     ours = {

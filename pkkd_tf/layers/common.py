@@ -78,7 +78,18 @@ def mark_again(layer: Any) -> None:
 
 
 def is_adder_filter(variable: Any) -> bool:
-    """Whether a layer marked `variable` as adder filters."""
+    """Whether a layer marked `variable` as adder filters.
+
+    Args:
+        variable: `keras.Variable` or `tf.Variable`.
+
+    Returns:
+        Bool.
+
+    Example:
+        >>> is_adder_filter(pkkd_tf.models.resnet20().get_layer("stem_conv").kernel)
+        False
+    """
     return getattr(variable, "is_adder_filter", False)
 
 

@@ -61,7 +61,14 @@ def resnet32(
     name: str | None = None,
     norm_momentum: float = 0.9,
 ) -> keras.Model:
-    """ResNet-32 for CIFAR: `resnet20` with 5 basic blocks a stage; arguments as there."""
+    """ResNet-32 for CIFAR: `resnet20` with 5 basic blocks a stage.
+
+    Arguments, shapes and errors as `resnet20`.
+
+    Example:
+        >>> resnet32(num_classes=100).output_shape
+        (None, 100)
+    """
     options = (num_classes, input_shape, kind, input_gradient, name, norm_momentum)
     return _cifar_resnet(5, (16, 32, 64), *options)
 
@@ -74,7 +81,14 @@ def digits_resnet(
     name: str | None = None,
     norm_momentum: float = 0.9,
 ) -> keras.Model:
-    """ResNet-8 for 8x8 digits: `resnet20` with one block a stage and 8, 16, 32 channels."""
+    """ResNet-8 for 8x8 digits: `resnet20` with one block a stage and 8, 16, 32 channels.
+
+    Arguments, shapes and errors as `resnet20`.
+
+    Example:
+        >>> digits_resnet(kind="convolution").output_shape
+        (None, 10)
+    """
     options = (num_classes, input_shape, kind, input_gradient, name, norm_momentum)
     return _cifar_resnet(1, (8, 16, 32), *options)
 
@@ -110,7 +124,14 @@ def resnet50(
     name: str | None = None,
     norm_momentum: float = 0.9,
 ) -> keras.Model:
-    """ResNet-50 for ImageNet: `resnet18` with 3, 4, 6, 3 bottlenecks, the stride in their 3x3."""
+    """ResNet-50 for ImageNet: `resnet18` with 3, 4, 6, 3 bottlenecks, the stride in their 3x3.
+
+    Arguments, shapes and errors as `resnet20`.
+
+    Example:
+        >>> resnet50().output_shape
+        (None, 1000)
+    """
     options = (num_classes, input_shape, kind, input_gradient, name, norm_momentum)
     return _imagenet_resnet(Blocks.bottleneck_block, (3, 4, 6, 3), *options)
 

@@ -31,8 +31,15 @@ _used: list[list[str]] = []  # of the `use_path` blocks that are open, in any th
 def get_path() -> str:
     """The path in force: `"auto"`, `"compiled"` or `"reference"`.
 
+    Returns:
+        String.
+
     Raises:
         ValueError: the environment variable `PKKD_TF_OPS` holds something else.
+
+    Example:
+        >>> pkkd_tf.ops.get_path()
+        'auto'
     """
     chosen = [*_chosen, *(path for (path,) in _used)]
     return chosen[-1] if chosen else _checked(os.environ.get(VARIABLE, "auto"), VARIABLE)
@@ -46,6 +53,9 @@ def set_path(path: str) -> None:
 
     Raises:
         ValueError: another value.
+
+    Example:
+        >>> pkkd_tf.ops.set_path("reference")
     """
     _chosen[:] = [_checked(path, "path")]
     for innermost in _used[-1:]:
@@ -120,6 +130,12 @@ def _warn_once(obstacle: str) -> None:
 
 def why_reference(dtype: tf.DType) -> str:
     """Why stock TensorFlow operations serve tensors of `dtype` here and now; empty if they do not.
+
+    Args:
+        dtype: `tf.DType` of the images.
+
+    Returns:
+        String.
 
     Example:
         >>> pkkd_tf.ops.why_reference(tf.float64)

@@ -53,6 +53,14 @@ class SharedRange:
         bits: int from 2 to 8.
         count: int, number of ranges.
         trainable: bool, whether optimizers change the scales.
+
+    Raises:
+        ValueError: `bits` out of its range.
+
+    Example:
+        >>> layer.range = SharedRange(layer, bits=8, count=1, trainable=False)
+        >>> layer.range.assign([(0.0, 6.0)])
+        >>> layer.range.quantize(images, 0)
     """
 
     def __init__(self, layer: keras.layers.Layer, bits: int, count: int, trainable: bool):

@@ -48,6 +48,9 @@ def make(
             `bits` is given where there is no adder layer or the model says otherwise, layers of
             rounded numbers are not those of `quantize_model`, or the delegate's outputs are not
             those of `pkkd_tf.quantization.integer`.
+
+    Example:
+        >>> data, report = make(student, images, "custom_ops/tflite/libadder_delegate.so")
     """
     if images is None or not len(images):
         raise ExportError(

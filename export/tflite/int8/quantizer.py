@@ -49,6 +49,9 @@ def quantize(
     Raises:
         ValueError: `bits` is out of its range.
         ExportError: an operator has no int8 form here.
+
+    Example:
+        >>> quantize(convert(student, "custom_op"), images, "libadder_delegate.so")
     """
     if not BITS[0] <= bits <= BITS[1]:
         raise ValueError(f"`bits` must be from {BITS[0]} to {BITS[1]}. Received: bits={bits}")
