@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 import tensorflow as tf
 
+from experiments.report.machine import cpu_model
 from pkkd_tf.ops import compiled
 
 TURNS = 9
@@ -76,10 +77,8 @@ def clock_for(threads: int) -> Callable[[], float]:
 
 def machine(threads: int) -> dict:
     """Device, threads, versions and date of a measurement."""
-    info = pathlib.Path("/proc/cpuinfo").read_text()
-    name = re.search(r"model name\s*:\s*(.+)", info)
     return {
-        "device": name.group(1).strip() if name else platform.machine(),
+        "device": cpu_model() or platform.machine(),
         "threads": threads,
         "clock": "processor time" if threads == 1 else "wall time",
         "tensorflow": tf.__version__,

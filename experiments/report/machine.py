@@ -44,7 +44,7 @@ def environment(jit_compile: bool = False) -> dict[str, Any]:
         "git_modified": None if commit is None or changes is None else bool(changes),
         "devices": [_device(device) for device in tf.config.list_physical_devices()],
         "adder_operations": adder_operations(jit_compile),
-        "cpu": _cpu_model(),
+        "cpu": cpu_model(),
         "logical_cores": _logical_cores(),
         "inter_op_threads": tf.config.threading.get_inter_op_parallelism_threads(),
         "intra_op_threads": tf.config.threading.get_intra_op_parallelism_threads(),
@@ -118,7 +118,8 @@ def _logical_cores() -> int:
     return os.cpu_count() or 1
 
 
-def _cpu_model(path: str = "/proc/cpuinfo") -> str | None:
+def cpu_model(path: str = "/proc/cpuinfo") -> str | None:
+    """The processor's name as Linux has it, else as Python knows it; None where neither does."""
     try:
         lines = Path(path).read_text(errors="replace").splitlines()
     except OSError:

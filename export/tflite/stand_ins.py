@@ -125,9 +125,7 @@ def _dense(layer: AdderDense, inputs: tf.Tensor, response: Response) -> tf.Tenso
 
 
 def _depthwise(layer: AdderDepthwiseConv2D, inputs: Any, response: Response) -> tf.Tensor:
-    kh, kw, channels, multiplier = layer.kernel.shape
-    filters = keras.ops.reshape(layer.kernel, (kh, kw, 1, channels * multiplier))
-    return _images(layer, inputs, filters, channels, response)
+    return _images(layer, inputs, *layer.filters_and_groups(), response)
 
 
 def _conv(layer: AdderConv2D, inputs: Any, response: Response) -> tf.Tensor:

@@ -91,9 +91,13 @@ class AdderDepthwiseConv2D(common.Unquantized, keras.layers.DepthwiseConv2D):
 
     def call(self, inputs: Any, training: bool | None = None) -> Any:
         """Returns the response, plus bias and activation if the layer has them."""
-        kh, kw, channels, multiplier = self.kernel.shape
-        filters = keras.ops.reshape(self.kernel, (kh, kw, 1, channels * multiplier))
+        filters, channels = self.filters_and_groups()
         return common.finish(self, common.respond(self, inputs, filters, channels, training))
+
+    def filters_and_groups(self) -> tuple[Any, int]:
+        """As `pkkd_tf.ops.adder_conv2d` takes them: (kh, kw, 1, C * depth_multiplier), and C."""
+        kh, kw, channels, multiplier = self.kernel.shape
+        return keras.ops.reshape(self.kernel, (kh, kw, 1, channels * multiplier)), channels
 
     def get_config(self) -> dict[str, Any]:
         """Returns the arguments, serialisable."""

@@ -199,9 +199,7 @@ class QuantizedAdderDepthwiseConv2D(AdderDepthwiseConv2D):
     def call(self, inputs: Any, training: bool | None = None) -> Any:
         """Returns the response, plus bias and activation if the layer has them."""
         del training
-        kh, kw, channels, multiplier = self.kernel.shape
-        filters = keras.ops.reshape(self.kernel, (kh, kw, 1, channels * multiplier))
-        return common.finish(self, _respond(self, inputs, filters, channels))
+        return common.finish(self, _respond(self, inputs, *self.filters_and_groups()))
 
     def get_config(self) -> dict[str, Any]:
         """Returns the arguments, serialisable."""

@@ -183,9 +183,9 @@ def test_no_git_program_is_no_error(monkeypatch):
 
 def test_the_processor_is_read_or_none(tmp_path, monkeypatch):
     (tmp_path / "cpuinfo").write_text("processor : 0\nmodel name\t: Some CPU @ 2 GHz\n")
-    assert machine._cpu_model(str(tmp_path / "cpuinfo")) == "Some CPU @ 2 GHz"
+    assert machine.cpu_model(str(tmp_path / "cpuinfo")) == "Some CPU @ 2 GHz"
     monkeypatch.setattr(machine.platform, "processor", lambda: "")
-    assert machine._cpu_model(str(tmp_path / "absent")) is None
+    assert machine.cpu_model(str(tmp_path / "absent")) is None
 
 
 @pytest.mark.parametrize(
