@@ -22,6 +22,7 @@ from experiments.atomic import write_files
 from experiments.history import Table
 
 KEYS = "dataset", "model", "method", "choice", "epochs", "batch_size"
+ACCURACIES = "best", "best_epoch", "final"
 
 
 def record(run: Any, folder: pathlib.Path, results: pathlib.Path) -> None:
@@ -60,8 +61,8 @@ def _row(run: Any, report: dict[str, Any]) -> dict[str, Any]:
     row = {"run": run.name, "seed": run.seed, "epochs": run.epochs, "batch_size": run.batch_size}
     row |= {name: getattr(run.row, name) for name in ("dataset", "model", "method", "choice")}
     for network in ("student", "teacher"):
-        accuracy = report["accuracies"].get(network, {"final": "", "best": "", "best_epoch": ""})
-        row |= {f"{network}_{name}": value for name, value in accuracy.items()}
+        accuracy = report["accuracies"].get(network, {})
+        row |= {f"{network}_{name}": accuracy.get(name, "") for name in ACCURACIES}
     return row | {
         "hours": round(report["times"]["total_seconds"] / 3600, 3),
         "device": ", ".join(d for d in environment["devices"] if "GPU" in d) or environment["cpu"],
