@@ -7,7 +7,8 @@ import keras
 
 from export.energy.records import LayerRecord
 from pkkd_tf.analysis import LayerOperations, count_operations
-from pkkd_tf.analysis.operations import leaves
+from pkkd_tf.analysis.operations import calls_by_layer, deployed, leaves
+from pkkd_tf.graphs import Call
 from pkkd_tf.quantization import FakeQuantize, SharedRange
 
 # Computed where the layer before writes its result, or only a change of shape: no traffic.
@@ -74,21 +75,24 @@ def keras_records(model: keras.Model) -> list[LayerRecord]:
         >>> sum(record.additions for record in records)
         81183360
 
-    Limits: operations that are no layers (`a + b` on Keras tensors) are not seen, layers inside of
-    subclassed models move their weights only, and a layer called twice counts once.
+    A layer that is called several times reads its weights as often. Limits: operations that are no
+    layers (`a + b` on Keras tensors) are not seen, and layers inside of subclassed models move
+    their weights only.
     """
+    made = calls_by_layer(deployed(model))
     pairs = zip(leaves(model), count_operations(model), strict=True)
-    return [_record(layer, operations) for (layer, _), operations in pairs]
+    return [_record(layer, found, made.get(id(layer), [])) for (layer, _), found in pairs]
 
 
-def _record(layer: Any, operations: LayerOperations) -> LayerRecord:
-    reads, writes = _traffic(layer)
+def _record(layer: Any, operations: LayerOperations, made: list[Call]) -> LayerRecord:
+    traffic = [_traffic(layer, call) for call in made]
+    reads, writes = (sum((one[side] for one in traffic), ()) for side in (0, 1))
     return LayerRecord(
         name=operations.name,
         type=operations.type,
         multiplications=operations.multiplications,
         additions=operations.additions,
-        weights=_weights(layer),
+        weights=_weights(layer) * max(len(made), 1),
         reads=reads,
         writes=writes,
     )
@@ -101,25 +105,20 @@ def _weights(layer: Any) -> int:
     return layer.count_params() - (2 * ranges.count if isinstance(ranges, SharedRange) else 0)
 
 
-def _traffic(layer: Any) -> tuple[tuple[int, ...], tuple[int, ...]]:
+def _traffic(layer: Any, call: Call) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """What one call reads and writes."""
     if isinstance(layer, FUSED):
         return (), ()
-    inputs, outputs = (_tensors(getattr(layer, side, ())) for side in ("input", "output"))
-    reads = tuple(_size(_before_padding(tensor)) for tensor in inputs)
+    reads = tuple(_size(_before_padding(tensor)) for tensor in call.inputs)
     if isinstance(layer, MERGING):
         return tuple(sorted(reads)[:-1]), ()
-    return reads, tuple(map(_size, outputs))
-
-
-def _tensors(symbolic: Any) -> list[Any]:
-    """What a layer was called with in a functional model; empty elsewhere."""
-    return [x for x in keras.tree.flatten(symbolic) if keras.backend.is_keras_tensor(x)]
+    return reads, tuple(map(_size, call.outputs))
 
 
 def _before_padding(tensor: Any) -> Any:
-    layer = tensor._keras_history.operation
+    layer, call, _ = tensor._keras_history
     if isinstance(layer, keras.layers.ZeroPadding2D):
-        return _before_padding(layer.input)
+        return _before_padding(layer._inbound_nodes[call].input_tensors[0])
     return tensor
 
 

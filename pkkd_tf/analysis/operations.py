@@ -8,6 +8,7 @@ from typing import Any
 import keras
 
 from pkkd_tf.distillation import PKKD
+from pkkd_tf.graphs import Call, calls
 from pkkd_tf.layers import AdderConv2D, AdderDense, AdderDepthwiseConv2D
 
 ADDERS = (AdderConv2D, AdderDepthwiseConv2D, AdderDense)
@@ -35,15 +36,15 @@ class LayerOperations:
     Attributes:
         name: the layer's name; inside a nested model or layer after that one's name and a slash.
         type: the layer's class.
-        output_shape: without the batch dimension; None where Keras keeps none (a layer without
-            weights outside a functional model).
+        output_shape: of the first call, without the batch dimension; None where Keras keeps none
+            (a layer without weights outside a functional model).
         parameters: number of weights, those that are not trained included.
         multiplications: number of multiplications.
         additions: number of additions.
         multiplying: whether the layer is a convolution or a dense layer and no adder.
         kernel_shape: shape of the filters; () for a layer that counts as nothing, as below.
         fan_in: number of terms in one output number; 0, also where they differ (transposed).
-        outputs: number of output numbers; 0.
+        outputs: number of output numbers, of all calls; 0.
     """
 
     name: str
@@ -88,10 +89,19 @@ def count_operations(model: keras.Model) -> list[LayerOperations]:
         >>> sum(layer.multiplications for layer in layers)
         443008
 
-    Limits: a layer counts once, at the image size it was built for, even if a model calls it
-    more often.
+    A layer that a functional model calls several times costs as much as its calls. Limits: inside
+    of a model of another kind it counts once, at the image size that it was built for.
     """
-    return [_count(layer, name) for layer, name in leaves(model)]
+    made = calls_by_layer(deployed(model))
+    return [_count(layer, name, made.get(id(layer), [])) for layer, name in leaves(model)]
+
+
+def calls_by_layer(model: keras.Model) -> dict[int, list[Call]]:
+    """The calls of each layer, by its `id`, in the order in which they were made."""
+    found: dict[int, list[Call]] = {}
+    for call in sorted(calls(model), key=lambda call: call.number):
+        found.setdefault(id(call.layer), []).append(call)
+    return found
 
 
 def deployed(model: keras.Model) -> keras.Model:
@@ -130,27 +140,30 @@ def _leaves(layer: Any, prefix: str, seen: set[int]) -> Iterator[tuple[Any, str]
         _check_has_no_matrix(layer, own)
 
 
-def _count(layer: Any, name: str) -> LayerOperations:
+def _count(layer: Any, name: str, made: list[Call]) -> LayerOperations:
     if not layer.built:
         raise ValueError(
             "A model must be built before its operations can be counted. "
             f"Received: layer={name!r}, built=False"
         )
-    counted = isinstance(layer, COUNTED)
-    shape = _counted_shape(layer) if counted else _called_shape(layer)
-    record = LayerOperations(name, type(layer).__name__, shape, layer.count_params())
-    return _with_operations(layer, record) if counted else record
+    shapes = [(tuple(c.inputs[0].shape[1:]), _shape(c.outputs)) for c in made if c.inputs]
+    if isinstance(layer, COUNTED):
+        shapes = shapes or [_built_shapes(layer)]
+        record = LayerOperations(name, type(layer).__name__, shapes[0][1], layer.count_params())
+        return _with_operations(layer, record, shapes)
+    shape = _shape(made[0].outputs) if made else _called_shape(layer)
+    return LayerOperations(name, type(layer).__name__, shape, layer.count_params())
 
 
-def _with_operations(layer: Any, record: LayerOperations) -> LayerOperations:
-    outputs = math.prod(size or 0 for size in record.output_shape or ())  # 0: a size is unknown
-    if outputs == 0:
+def _with_operations(layer: Any, record: LayerOperations, shapes: list[Any]) -> LayerOperations:
+    numbers = [math.prod(size or 0 for size in shape) for _, shape in shapes]  # 0: one is unknown
+    if 0 in numbers:
         raise ValueError(
             "Operations can be counted for a known image size only: build the model with it. "
             f"Received: layer={record.name!r}, output_shape={record.output_shape}"
         )
-    kernel = tuple(layer.kernel.shape)
-    fan_in, terms = _terms(layer, kernel, outputs)
+    kernel, outputs = tuple(layer.kernel.shape), sum(numbers)
+    fan_in, terms = _terms(layer, kernel, outputs, [shape for shape, _ in shapes])
     adder = isinstance(layer, ADDERS)
     return dataclasses.replace(
         record,
@@ -163,19 +176,24 @@ def _with_operations(layer: Any, record: LayerOperations) -> LayerOperations:
     )
 
 
-def _terms(layer: Any, kernel: tuple[int, ...], outputs: int) -> tuple[int, int]:
+def _terms(layer: Any, kernel: tuple[int, ...], outputs: int, images: list[Any]) -> tuple[int, int]:
     """Terms in one output number, and in all."""
     if isinstance(layer, keras.layers.Conv2DTranspose):
-        inputs = math.prod(layer.get_build_config()["input_shape"][1:])
-        return 0, inputs * math.prod(kernel[:3])
+        return 0, sum(map(math.prod, images)) * math.prod(kernel[:3])
     depthwise = isinstance(layer, keras.layers.DepthwiseConv2D)
     fan_in = math.prod(kernel[: 2 if depthwise else -1])
     return fan_in, fan_in * outputs
 
 
-def _counted_shape(layer: Any) -> tuple[int | None, ...]:
-    """The output's shape without the batch, for the input that the layer was built for."""
-    return tuple(layer.compute_output_shape(layer.get_build_config()["input_shape"])[1:])
+def _built_shapes(layer: Any) -> tuple[tuple[int | None, ...], tuple[int | None, ...]]:
+    """Of the input that the layer was built for and its output, without the batch."""
+    shape = layer.get_build_config()["input_shape"]
+    return tuple(shape[1:]), tuple(layer.compute_output_shape(shape)[1:])
+
+
+def _shape(outputs: list[Any]) -> tuple[int | None, ...] | None:
+    """The shape of one output without the batch."""
+    return tuple(outputs[0].shape[1:]) if len(outputs) == 1 else None
 
 
 def _called_shape(layer: Any) -> tuple[int | None, ...] | None:

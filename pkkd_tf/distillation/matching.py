@@ -7,6 +7,7 @@ from typing import Any
 
 import keras
 
+from pkkd_tf.graphs import calls
 from pkkd_tf.layers import AdderConv2D, AdderDepthwiseConv2D
 
 
@@ -72,20 +73,19 @@ def pass_through(model: keras.Model) -> tuple[Any, dict[str, tuple[Any, Any, Any
     """
     if not isinstance(model, keras.Sequential):
         return model.input, _calls(model), model.outputs[0]
-    value, calls = model.inputs[0], {}
+    value, found = model.inputs[0], {}
     for layer in model.layers:  # `layer.output` is of an earlier pass if layers were added singly
-        calls[layer.name] = layer, value, (value := layer(value))
-    return model.inputs[0], calls, value
+        found[layer.name] = layer, value, (value := layer(value))
+    return model.inputs[0], found, value
 
 
 def _calls(model: keras.Model) -> dict[str, tuple[Any, Any, Any]]:
     """The first call of each layer in a functional model, which may not be its first of all."""
-    calls: dict[str, tuple[Any, Any, Any]] = {}
-    for depth in sorted(model._nodes_by_depth, reverse=True):
-        for node in model._nodes_by_depth[depth]:
-            ends = (x[0] if len(x) == 1 else x for x in (node.input_tensors, node.outputs))
-            calls.setdefault(node.operation.name, (node.operation, *ends))
-    return {layer.name: calls[layer.name] for layer in model.layers}
+    found: dict[str, tuple[Any, Any, Any]] = {}
+    for call in calls(model, inside=False):
+        ends = (x[0] if len(x) == 1 else x for x in (call.inputs, call.outputs))
+        found.setdefault(call.layer.name, (call.layer, *ends))
+    return {layer.name: found[layer.name] for layer in model.layers}
 
 
 def _output_shapes(model: keras.Model) -> dict[str, Any]:

@@ -1,10 +1,9 @@
 """Batch normalization's statistics, taken again after a network has changed."""
 
-from typing import Any
-
 import keras
 import numpy as np
 
+from pkkd_tf.graphs import calls
 from pkkd_tf.integers import integer
 from pkkd_tf.quantization.checks import check_images
 
@@ -62,19 +61,11 @@ def _batch_norms(model: keras.Model) -> list[keras.layers.BatchNormalization]:
     kind = keras.layers.BatchNormalization
     layers = [layer for layer in model._flatten_layers() if isinstance(layer, kind)]
     found = [layer for layer in layers if layer.trainable]  # frozen ones take no statistics
-    calls = _calls(model)
-    shared = [layer.name for layer in found if sum(call is layer for call in calls) > 1]
+    called = [call.layer for call in calls(model)]
+    shared = [layer.name for layer in found if sum(one is layer for one in called) > 1]
     if shared:
         raise ValueError(
             "A layer of batch normalization must be called once, to have statistics of its own. "
             f"Received: called several times={shared}"
         )
     return found
-
-
-def _calls(model: Any) -> list[Any]:
-    """What one call of a model calls, as often as it does, inside of other models too."""
-    graph = getattr(model, "_functional", model)  # a sequential model's
-    depths = getattr(graph, "_nodes_by_depth", {})
-    called = [node.operation for nodes in depths.values() for node in nodes]
-    return called + [inner for one in called for inner in _calls(one)]

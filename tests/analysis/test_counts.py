@@ -238,14 +238,25 @@ def test_of_a_pair_the_student_is_counted():
     assert lines == expected
 
 
-def test_a_layer_that_is_reached_by_two_ways_counts_once():
+def test_a_layer_that_is_reached_by_two_ways_costs_its_calls():
     layer = layers.AdderConv2D(4, 3, padding="same", name="shared")
     x = keras.Input((6, 6, 4))
     inner = keras.Model(x, layer(x), name="inner")
     image = keras.Input((6, 6, 4))
     found = count_operations(keras.Model(image, keras.layers.Add()([inner(image), layer(image)])))
-    assert sum(r.additions for r in found) == 2 * 36 * 4 * 36
+    assert sum(r.additions for r in found) == 2 * (2 * 36 * 4 * 36)
     assert sum(r.parameters for r in found) == layer.count_params()
+
+
+def test_a_layer_is_counted_at_the_sizes_it_is_called_at():
+    """As a head of several scales, or of a network that was built for other images."""
+    conv = keras.layers.Conv2D(4, 3, padding="same", name="head")
+    conv(keras.Input((20, 20, 3)))
+    large, small = keras.Input((8, 6, 3)), keras.Input((4, 3, 3))
+    records = count_operations(keras.Model([large, small], [conv(large), conv(small)]))
+    (record,) = [r for r in records if r.name == "head"]
+    assert record.multiplications == (48 + 12) * 4 * 27 and record.outputs == 60 * 4
+    assert record.output_shape == (8, 6, 4) and record.parameters == 4 * 28
 
 
 def test_elementwise_weights_count_as_nothing():

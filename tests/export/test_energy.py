@@ -13,9 +13,11 @@ from export.energy import (
     estimate,
     keras_records,
     sources,
+    tflite_records,
 )
 from export.energy.constants import as_json, read_constants
 from export.program import ExportError
+from export.tflite import convert
 from pkkd_tf import layers, models
 
 # Multiplications and additions of ResNet-20, in millions: published (PKKD's table) and counted.
@@ -143,15 +145,19 @@ def test_nested_models_keep_their_traffic():
     assert (record.reads, record.writes) == ((192,), (144,))
 
 
-def test_a_layer_of_two_nested_models_counts_once():
+def test_a_layer_of_two_nested_models_costs_its_calls():
     layer = layers.AdderConv2D(4, 3, padding="same")
     image = keras.Input((6, 6, 4))
     h = image
     for _ in range(2):
         x = keras.Input((6, 6, 4))
         h = keras.Model(x, layer(x))(h)
-    (record,) = [r for r in keras_records(keras.Model(image, h)) if r.type == "AdderConv2D"]
-    assert record.additions == 2 * 36 * 4 * 36 and record.weights == layer.count_params()
+    model = keras.Model(image, h)
+    (record,) = [r for r in keras_records(model) if r.type == "AdderConv2D"]
+    assert record.additions == 2 * (2 * 36 * 4 * 36) and record.reads == (144, 144)
+    records = tflite_records(convert(model, "custom_op"))
+    assert sum(r.additions for r in records) == record.additions
+    assert sum(r.weights for r in records) == record.weights == 2 * layer.count_params()
 
 
 def test_own_constants(tmp_path, resnet20):
