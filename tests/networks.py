@@ -2,6 +2,7 @@
 
 import keras
 import numpy as np
+import pytest
 
 
 def calibrated(model):
@@ -19,3 +20,8 @@ def sequential(shape, *layers):
 def images(model, count, seed=0):
     shape = (count, *model.input_shape[1:])
     return np.random.default_rng(seed).standard_normal(shape).astype("float32")
+
+
+def mostly_slow(names, *quick):
+    """Parameters of a test, all but the quick ones of which are slow."""
+    return [name if name in quick else pytest.param(name, marks=pytest.mark.slow) for name in names]

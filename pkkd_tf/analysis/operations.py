@@ -70,7 +70,8 @@ def count_operations(model: keras.Model) -> list[LayerOperations]:
 
     and nothing for batch normalization, bias, activations, pooling and the absolute value. Taps
     on padding count. Sources: Chen et al., CVPR 2020 (arXiv 1912.13200); Xu et al., NeurIPS 2020
-    (arXiv 2009.13044). Other papers count one addition an adder term: not comparable.
+    (arXiv 2009.13044). Other papers count one addition an adder term: not comparable. A layer that
+    is called several times costs as much as its calls.
 
     Args:
         model: a built `keras.Model`; nested models and layers inside layers are counted too. Of a
@@ -89,8 +90,8 @@ def count_operations(model: keras.Model) -> list[LayerOperations]:
         >>> sum(layer.multiplications for layer in layers)
         443008
 
-    A layer that a functional model calls several times costs as much as its calls. Limits: inside
-    of a model of another kind it counts once, at the image size that it was built for.
+    Limits: in a model that is not functional a layer counts once, at the image size that it was
+    built for, however often it is called.
     """
     made = calls_by_layer(deployed(model))
     return [_count(layer, name, made.get(id(layer), [])) for layer, name in leaves(model)]

@@ -206,7 +206,7 @@ def selected(x):
 
 
 @pytest.mark.parametrize("build", (dense_on_pixels, dense_on_rows, adders_alone, selected))
-@pytest.mark.parametrize("format", ("portable", "custom_op"))
+@pytest.mark.parametrize("format", ("portable", pytest.param("custom_op", marks=pytest.mark.slow)))
 def test_files_count_as_their_networks(build, format):
     x = keras.Input((8, 8, 3))
     model = keras.Model(x, build(x))

@@ -12,7 +12,7 @@ from pkkd_tf import quantization
 from pkkd_tf.layers import AdderConv2D
 from tests import delegate_library
 from tests.export.test_int8_operators import FLOAT_OUTPUTS, adder, functional, quantized
-from tests.networks import calibrated, images
+from tests.networks import calibrated, images, mostly_slow
 
 TRANSPOSED = {
     "same": {"kernel_size": 3, "strides": 2, "padding": "same"},
@@ -34,7 +34,7 @@ def check_integers(data):
     assert np.abs(difference).max() <= 1 and len(np.unique(output)) > 3
 
 
-@pytest.mark.parametrize("name", TRANSPOSED)
+@pytest.mark.parametrize("name", mostly_slow(TRANSPOSED, "with gaps"))
 def test_transposed_convolutions(name):
     def build(x):
         sums = layers.Conv2DTranspose(5, **TRANSPOSED[name], bias_initializer="normal")(x)
@@ -45,6 +45,7 @@ def test_transposed_convolutions(name):
     check_integers(data)
 
 
+@pytest.mark.slow
 def test_a_transposed_convolution_of_its_own():
     """Without bias, normalization and activation."""
     transposed = layers.Conv2DTranspose(6, 4, 2, padding="same", use_bias=False)
@@ -66,7 +67,7 @@ RESIZED = {
 }
 
 
-@pytest.mark.parametrize("name", RESIZED)
+@pytest.mark.parametrize("name", mostly_slow(RESIZED, "other"))
 def test_resized_images_keep_their_scale(name):
     data, report = quantized(functional((8, 7, 4), lambda x: adder(4)(RESIZED[name](x))))
     (operator,) = Graph(data).named("RESIZE_BILINEAR")
@@ -83,7 +84,7 @@ CHOSEN = {
 
 
 @pytest.mark.parametrize("bits", (8, pytest.param(5, marks=pytest.mark.slow)))
-@pytest.mark.parametrize("name", CHOSEN)
+@pytest.mark.parametrize("name", mostly_slow(CHOSEN, "MAXIMUM"))
 def test_the_chosen_one_of_two_has_their_scale(name, bits):
     model = functional((8, 7, 4), lambda x: adder(4)(CHOSEN[name](x)))
     data, report = int8.make(model, images(model, 32), delegate_library.path(), bits)
@@ -110,7 +111,8 @@ def norm(x):
     return layers.BatchNormalization(momentum=0.9)(x)
 
 
-@pytest.mark.parametrize("bits", (8, pytest.param(5, marks=pytest.mark.slow)))
+@pytest.mark.slow
+@pytest.mark.parametrize("bits", (8, 5))
 def test_a_file_rounds_as_the_fine_tuned_network_does(bits, tmp_path):
     model = calibrated(functional((8, 8, 3), decoder))
     trained = quantization.quantize_model(model, images(model, 32), bits)

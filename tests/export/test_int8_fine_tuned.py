@@ -11,7 +11,7 @@ from pkkd_tf import quantization
 from pkkd_tf.layers import AdderConv2D
 from tests import delegate_library
 from tests.export.test_int8_operators import adder, functional
-from tests.networks import calibrated, images
+from tests.networks import calibrated, images, mostly_slow
 
 
 def norm(x):
@@ -60,7 +60,7 @@ NETWORKS = {
 
 
 @pytest.mark.parametrize("bits", (8, pytest.param(5, marks=pytest.mark.slow)))
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("name", mostly_slow(NETWORKS, "conv stem"))
 def test_every_tensor_keeps_its_range(name, bits):
     """Also those that were changed after the calibration."""
     model = calibrated(functional((8, 8, 3), NETWORKS[name]))
@@ -100,7 +100,7 @@ def test_ranges_are_told_by_what_a_tensor_holds():
     assert known.of_tensor(-0.99, 2.0) is None and known.of_tensor(0.0, 0.0) is None
 
 
-@pytest.mark.parametrize("kept", (True, False))
+@pytest.mark.parametrize("kept", (True, pytest.param(False, marks=pytest.mark.slow)))
 def test_dense_layers_on_pixels(kept):
     """Keras computes shapes around them, which have no int8 form."""
 
@@ -122,6 +122,7 @@ def test_dense_layers_on_pixels(kept):
     assert report["difference"] < 0.01
 
 
+@pytest.mark.slow
 def test_rows_of_convolutions():
     """Keras' one-dimensional convolution is one of images in TFLite."""
 

@@ -11,7 +11,7 @@ from export.tflite.graph import Graph
 from pkkd_tf import quantization
 from tests import delegate_library
 from tests.export.test_int8_operators import FLOAT_OUTPUTS, adder, functional, quantized
-from tests.networks import images
+from tests.networks import images, mostly_slow
 
 
 def conv(x, filters=4, size=3):
@@ -82,7 +82,7 @@ FUNCTIONS = {
 }
 
 
-@pytest.mark.parametrize("name", FUNCTIONS)
+@pytest.mark.parametrize("name", mostly_slow(FUNCTIONS, "HARD_SWISH", "PRELU"))
 def test_a_function_gives_the_reference_for_every_integer(name):
     model = functional((8, 8, 4), lambda x: adder(4)(FUNCTIONS[name](x)))
     data, report = quantized(model, 2 * images(model, 32))
