@@ -8,7 +8,7 @@ import numpy as np
 from export.program import ExportError
 from pkkd_tf import quantization
 
-BATCH = 64
+BATCH = 8  # all tensors of that many images are held
 SAME = 1e-4  # of a tensor's own width, what two programs' float32 may differ by
 Ends = tuple[float, float]
 
