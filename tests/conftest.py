@@ -1,5 +1,6 @@
 """Two logical CPU devices, quiet logs, fixed seeds, and the path that computes the response."""
 
+import gc
 import os
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -29,6 +30,12 @@ def pytest_collection_modifyitems(config, items):
     native = [item for item in items if set(NATIVE) & set(item.path.parts)]
     config.hook.pytest_deselected(items=native)
     items[:] = [item for item in items if item not in native]
+
+
+def pytest_collection_finish():
+    """What imports and collection made stays: no later garbage collection looks at it again."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(params=PATHS)

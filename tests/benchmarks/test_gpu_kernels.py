@@ -7,7 +7,10 @@ from benchmarks.shapes import Layer
 from pkkd_tf.models import build as build_model
 
 
-@pytest.mark.parametrize("network,model", [("ResNet-20", "resnet20"), ("ResNet-50", "resnet50")])
+@pytest.mark.parametrize(
+    "network,model",
+    [("ResNet-20", "resnet20"), pytest.param("ResNet-50", "resnet50", marks=pytest.mark.slow)],
+)
 def test_every_shape_of_the_networks(network, model):
     found = set()
     for layer in build_model(model).layers:

@@ -108,7 +108,7 @@ def test_records_describe_themselves(folder):
         load(folder, limit_train=31)
 
 
-@pytest.mark.parametrize("skip", [False, True])
+@pytest.mark.parametrize("skip", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_an_epoch_holds_every_record_once_with_its_label(folder, skip):
     data = load(folder, skip_broken_images=skip)
     orders = []
@@ -142,6 +142,7 @@ def test_test_records_come_in_order(folder):
     np.testing.assert_array_equal(numbers(images, data) % 3, labels)
 
 
+@pytest.mark.slow
 def test_limit_train_keeps_the_same_records_every_epoch(folder):
     data = load(folder, limit_train=9)
     seen = [np.sort(numbers(images, data)) for images, _ in collect(data.train(9, epochs=2))]

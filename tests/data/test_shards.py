@@ -6,6 +6,7 @@ import tensorflow as tf
 from test_records import FORMATS, folders  # noqa: F401
 
 import pkkd_tf.data
+from tests.networks import mostly_slow
 
 
 def collect(batches):
@@ -44,7 +45,7 @@ def test_parts_of_batches_make_up_the_batches(kind, folders, tmp_path):  # noqa:
             np.testing.assert_array_equal(joined, batch[column])
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", mostly_slow(KINDS, "tfrecord"))
 def test_parts_of_the_test_set_hold_every_image_once(kind, folders, tmp_path):  # noqa: F811
     data = load(kind, folders, tmp_path)
     images, labels = (np.concatenate(c) for c in zip(*collect(data.test(4))))

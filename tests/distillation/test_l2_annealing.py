@@ -54,9 +54,8 @@ WAYS = {
 }
 
 
-@pytest.mark.parametrize(
-    "way", [pytest.param(w, marks=() if w == "eager" else pytest.mark.slow) for w in WAYS]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("way", WAYS)
 def test_every_way_of_a_step_follows_the_weights(way):
     model = student(**WAYS[way])
     anneal_l2(model.student, model.optimizer, 3)

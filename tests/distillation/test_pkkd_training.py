@@ -9,6 +9,7 @@ from tiny_networks import CLASSES, batch, changed, compiled, fit, network, pkkd,
 from pkkd_tf import PKKD
 from pkkd_tf.distillation import FeatureMatching
 from pkkd_tf.optimizers import AdderSGD
+from tests.networks import mostly_slow
 
 ALWAYS = {"loss", "accuracy", "ce_loss", "filter_rms"}
 KD = ALWAYS | {"kd_loss", "teacher_loss", "teacher_accuracy"}
@@ -21,7 +22,7 @@ def pair_weights(model):
     return [v for pair in model.pairs for v in pair.weights]
 
 
-@pytest.mark.parametrize("method", list(LOGS))
+@pytest.mark.parametrize("method", mostly_slow(LOGS, "pkkd"))
 def test_logs_of_training_and_evaluation(method):
     model = compiled(method=method, monitor_every=1)
     logs = fit(model, 2).history

@@ -246,6 +246,7 @@ def install(monkeypatch, spec):
     monkeypatch.setattr(training, "importlib", SimpleNamespace(util=util))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("given", [[], ["--tensorboard"]])
 def test_tensorboard_is_written_where_it_is_asked_for(options, tmp_path, monkeypatch, given):
     found = []

@@ -21,7 +21,7 @@ from pkkd_tf import models
 from pkkd_tf.layers import AdderConv2D, AdderDense, AdderDepthwiseConv2D
 from pkkd_tf.quantization import quantize_model, reestimate_batch_norm
 from tests import delegate_library
-from tests.networks import calibrated, images, sequential
+from tests.networks import calibrated, images, mostly_slow, sequential
 
 README = pathlib.Path(__file__).parents[2] / "README.md"
 FLOAT_OUTPUTS = 0.06  # of their root mean square, what rounding may change
@@ -120,7 +120,7 @@ NETWORKS = {
 }
 
 
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("name", mostly_slow(NETWORKS, "vgg", "depthwise", "groups"))
 def test_layers(name):
     """Inputs of both signs, and inputs that a ReLU has cut off."""
     keras.utils.set_random_seed(1)

@@ -108,6 +108,7 @@ def fine_tuned(tmp_path, bits):
     return model, tmp_path / "m.keras", batch
 
 
+@pytest.mark.slow
 def test_bits_of_a_fine_tuned_network_are_its_own(tmp_path):
     _, path, batch = fine_tuned(tmp_path, 4)
     given = {"format": "int8", "calibration_images": batch, "delegate": delegate_library.path()}

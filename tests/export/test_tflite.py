@@ -76,6 +76,7 @@ def test_networks_of_several_ends_are_refused():
             convert(model, "custom_op")
 
 
+@pytest.mark.slow
 def test_resnet_options(network):
     """Padding folded at stride 2; each block's first and last layer and the shortcut."""
     graph = Graph(convert(network, "custom_op"))

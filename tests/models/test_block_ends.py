@@ -7,7 +7,11 @@ from pkkd_tf import models
 
 @pytest.mark.parametrize(
     "name, blocks, last",
-    [("digits_resnet", 3, "conv2"), ("resnet20", 9, "conv2"), ("resnet50", 16, "conv3")],
+    [
+        ("digits_resnet", 3, "conv2"),
+        ("resnet20", 9, "conv2"),
+        pytest.param("resnet50", 16, "conv3", marks=pytest.mark.slow),
+    ],
 )
 def test_last_adder_of_every_block(name, blocks, last):
     ends = models.block_ends(models.build(name))

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from pkkd_tf import layers, models
+from tests.networks import mostly_slow
 
 # Published weights (convolutions and classifier), in millions, as the papers print them.
 PUBLISHED_WEIGHTS = {
@@ -67,7 +68,7 @@ def test_default_model(name, kind):
             assert (layer.momentum, layer.epsilon) == (entry.norm_momentum, 1e-5)
 
 
-@pytest.mark.parametrize("name", PUBLISHED_WEIGHTS)
+@pytest.mark.parametrize("name", mostly_slow(PUBLISHED_WEIGHTS, "resnet20", "vgg_small"))
 def test_number_of_weights_as_published(name):
     published = PUBLISHED_WEIGHTS[name]
     count = sum(int(np.prod(w.shape)) for w in models.build(name).trainable_variables) / 1e6
@@ -98,7 +99,7 @@ def test_depths():
         assert len(weighted) == int(name.removeprefix("resnet"))
 
 
-@pytest.mark.parametrize("name", ["resnet18", "resnet50", "resnet20"])
+@pytest.mark.parametrize("name", mostly_slow(["resnet18", "resnet50", "resnet20"], "resnet20"))
 def test_strides_pad_both_sides(name):
     """PyTorch's geometry: `kernel // 2` zeros on every side, the stride in a bottleneck's 3x3."""
     model = build(name)
@@ -114,7 +115,7 @@ def test_strides_pad_both_sides(name):
     assert ("stage2_block1_conv2" in names) == (name == "resnet50")
 
 
-@pytest.mark.parametrize("name", ["resnet20", "resnet50"])
+@pytest.mark.parametrize("name", mostly_slow(["resnet20", "resnet50"], "resnet20"))
 def test_logits_are_normalized(name):
     model = build(name)
     assert [layer.name for layer in model.layers[-4:]] == [

@@ -98,7 +98,7 @@ def test_channel_counts_that_divide_nothing(path, channels, outputs):
         check("fusible", (1, 5, 5, channels), (1, 2), outputs, (1, 1), "SAME", (1, 1), 1)
 
 
-@pytest.mark.parametrize("batch", [1, 5])
+@pytest.mark.parametrize("batch", [1, pytest.param(5, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("stride, groups", [(1, 1), (2, 2), (3, 4)])
 def test_small_tiles_equal_the_formula(monkeypatch, batch, stride, groups):
     """64 numbers a tile: several tiles, a last one that is not full, and chunks of channels."""
@@ -107,7 +107,7 @@ def test_small_tiles_equal_the_formula(monkeypatch, batch, stride, groups):
     check("reference", (batch, 5, 4, 4), (3, 3), 8, *window)
 
 
-@pytest.mark.parametrize("tile", [1, 1000, 10_000])
+@pytest.mark.parametrize("tile", [1, pytest.param(1000, marks=pytest.mark.slow), 10_000])
 def test_tile_size_does_not_change_the_result(monkeypatch, tile):
     rng = np.random.default_rng(1)
     x, f = rng.standard_normal((7, 6, 6, 8)), rng.standard_normal((3, 3, 8, 6))
