@@ -1,49 +1,19 @@
 #include "custom_ops/tflite/adder_node.h"
 
-#include <algorithm>
 #include <cstdlib>
-#include <cstring>
+
+#include "custom_ops/tflite/geometry.h"
 
 namespace pkkd {
 namespace {
-
-// Bounds what a damaged model can make the kernel allocate: 1 GiB of float32.
-constexpr int64_t kMostNumbers = int64_t{1} << 28;
 
 std::vector<int> Copied(const TfLiteIntArray* array) {
   if (array == nullptr) return {};
   return {array->data, array->data + array->size};
 }
 
-std::string ShapeText(const std::vector<int64_t>& dims) {
-  std::string text = "(";
-  for (size_t i = 0; i < dims.size(); ++i) text += (i ? ", " : "") + std::to_string(dims[i]);
-  return text + ")";
-}
-
-std::vector<int64_t> Dims(const TfLiteTensor& tensor) {
-  return {tensor.dims->data, tensor.dims->data + tensor.dims->size};
-}
-
-std::string ShapeText(const TfLiteTensor& tensor) { return ShapeText(Dims(tensor)); }
-
-// The product, or -1 if a factor is negative or it passes kMostNumbers.
-int64_t Product(const std::vector<int64_t>& factors) {
-  int64_t product = 1;
-  for (const int64_t factor : factors) {
-    if (factor < 0 || factor > kMostNumbers) return -1;
-    product *= factor;
-    if (product > kMostNumbers) return -1;
-  }
-  return product;
-}
-
 size_t SizeOf(TfLiteType type) {
   return type == kTfLiteInt8 ? 1 : type == kTfLiteInt64 ? 8 : 4;
-}
-
-bool Holds(const TfLiteTensor& tensor, const std::vector<int64_t>& shape) {
-  return Dims(tensor) == shape;
 }
 
 }  // namespace
@@ -59,7 +29,9 @@ std::string AdderNode::Prepare(TfLiteContext* context) {
   std::string error = CheckNumbers(context);
   if (error.empty()) error = CheckOptions(options_, numbers_);
   if (error.empty()) error = CheckTensors(context);
-  if (error.empty()) error = CheckShapes(context);
+  if (error.empty()) {
+    error = MakeAdderShape(Input(context, 0), Input(context, 1), options_, &shape_);
+  }
   if (error.empty()) error = CheckExtraInputs(context);
   if (error.empty() && numbers_ == Numbers::kInt8) {
     error = int8_.Prepare(shape_, Input(context, 1), Input(context, 2), Input(context, 3));
@@ -78,7 +50,7 @@ std::string AdderNode::Prepare(TfLiteContext* context) {
 
 void AdderNode::PackFloat32(const TfLiteTensor& filters) {
   packed_ = nullptr;
-  if (!IsConstant(filters, Product(Dims(filters)) * sizeof(float))) return;
+  if (!IsConstant(filters, CountNumbers(Dims(filters)) * sizeof(float))) return;
   packed_ = PackFilters(shape_, DataType::kFloat32, filters.data);
 }
 
@@ -132,52 +104,6 @@ std::string AdderNode::CheckTensors(TfLiteContext* context) const {
   return "";
 }
 
-std::string AdderNode::CheckShapes(TfLiteContext* context) {
-  const TfLiteTensor& x = Input(context, 0);
-  const TfLiteTensor& filters = Input(context, 1);
-  const std::string received =
-      ". Received: x.shape=" + ShapeText(x) + ", filters.shape=" + ShapeText(filters) +
-      ", groups=" + std::to_string(options_.groups);
-  if (x.dims->size != 4 || filters.dims->size != 4) {
-    return "x and filters must have 4 dimensions" + received;
-  }
-  const int* f = filters.dims->data;
-  if (f[0] < 1 || f[1] < 1 || f[2] < 1 || f[3] < 1 || Product(Dims(filters)) < 0) {
-    return "The dimensions of filters must be positive" + received;
-  }
-  const std::vector<int64_t> in = Dims(x);
-  if (in[3] != f[2] * options_.groups) {
-    return "The number of input channels must equal filters' third dimension times groups" +
-           received;
-  }
-  if (f[3] % options_.groups != 0) {
-    return "The number of output channels must be a positive multiple of groups" + received;
-  }
-  const AdderOptions& o = options_;
-  const int64_t height = in[1] + o.pad_top + o.pad_bottom;
-  const int64_t width = in[2] + o.pad_left + o.pad_right;
-  const int64_t rows = height - o.dilation_h * (f[0] - 1) - 1;
-  const int64_t columns = width - o.dilation_w * (f[1] - 1) - 1;
-  if (rows < 0 || columns < 0) {
-    return "The window must fit into the padded image at least once" + received +
-           ", padded height=" + std::to_string(height) + ", padded width=" + std::to_string(width) +
-           ", dilations=" + ShapeText({o.dilation_h, o.dilation_w});
-  }
-  shape_ = {in[0],         in[1],          in[2],        in[3],        f[0],
-            f[1],          f[3],           o.groups,     o.stride_h,   o.stride_w,
-            o.dilation_h,  o.dilation_w,   o.pad_top,    o.pad_left,   rows / o.stride_h + 1,
-            columns / o.stride_w + 1};
-  // Depthwise kernels lay out every input once for each of its outputs.
-  const int64_t laid_out = f[2] == 1 ? std::max<int64_t>(in[3], f[3]) : in[3];
-  if (Product(in) < 0 || Product({height, width, laid_out}) < 0 ||
-      Product({in[0], shape_.output_height, shape_.output_width, f[3]}) < 0) {
-    return "x, the padded image and the output must hold at most " +
-           std::to_string(kMostNumbers) + " numbers" + received + ", padded height=" +
-           std::to_string(height) + ", padded width=" + std::to_string(width);
-  }
-  return "";
-}
-
 std::string AdderNode::CheckExtraInputs(TfLiteContext* context) const {
   const std::vector<int64_t> output = {shape_.batch, shape_.output_height, shape_.output_width,
                                        shape_.outputs};
@@ -188,7 +114,7 @@ std::string AdderNode::CheckExtraInputs(TfLiteContext* context) const {
                               : "scale and offset must have a number for each output";
     const std::vector<int64_t> wanted = is_residual ? output : std::vector{shape_.outputs};
     const TfLiteTensor& tensor = Input(context, i);
-    if (!Holds(tensor, wanted)) {
+    if (Dims(tensor) != wanted) {
       return std::string(is_residual ? "residual must have the shape of the output" : numbers) +
              ". Received: shape=" + ShapeText(tensor) + ", wanted shape=" + ShapeText(wanted);
     }
@@ -216,7 +142,7 @@ std::string AdderNode::CheckData(TfLiteContext* context) const {
   for (size_t i = 0; i <= inputs_.size(); ++i) {
     const int index = i < inputs_.size() ? inputs_[i] : outputs_[0];
     const TfLiteTensor& tensor = context->tensors[index];
-    const size_t bytes = Product(Dims(tensor)) * SizeOf(TypeOf(i < inputs_.size() ? i : 0));
+    const size_t bytes = CountNumbers(Dims(tensor)) * SizeOf(TypeOf(i < inputs_.size() ? i : 0));
     if (tensor.data == nullptr || tensor.bytes < bytes) {
       return "Every tensor of AdderConv2D must hold its numbers. Received: bytes=" +
              std::to_string(tensor.bytes) + ", shape=" + ShapeText(tensor);

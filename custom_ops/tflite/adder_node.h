@@ -35,7 +35,6 @@ class AdderNode {
   TfLiteTensor& Input(TfLiteContext* context, size_t i) const {
     return context->tensors[inputs_[i]];
   }
-  std::string CheckShapes(TfLiteContext* context);
   std::string CheckExtraInputs(TfLiteContext* context) const;
   void PackFloat32(const TfLiteTensor& filters);
   std::string CheckData(TfLiteContext* context) const;
