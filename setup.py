@@ -80,9 +80,16 @@ setup(
     description="Adder networks in TensorFlow and Keras, trained by progressive distillation",
     long_description=(ROOT / "README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
+    author="The pkkd_tf authors",
     license="Apache-2.0",
     license_files=["LICENSE"],
     python_requires=">=3.11,<3.12",
+    classifiers=[
+        "Operating System :: POSIX :: Linux",
+        "Programming Language :: Python :: 3.11",
+        "Programming Language :: C++",
+        "Topic :: Scientific/Engineering :: Artificial Intelligence",
+    ],
     packages=find_packages(include=["pkkd_tf*", "custom_ops*", "experiments*", "export*"]),
     package_data={
         "custom_ops": [

@@ -2,6 +2,8 @@
 
 import json
 import pathlib
+import shlex
+import sys
 from collections.abc import Sequence
 
 import matplotlib
@@ -9,15 +11,29 @@ import matplotlib
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
+from experiments.report import environment
+
 COLORS = {"compiled adder": "#c1440e", "reference adder": "#9aa0a6", "convolution": "#2b6cb0"}
 
 
 def write_record(folder: pathlib.Path, name: str, record: dict, text: str) -> None:
-    """Writes `name`.json and, as it prints, `name`.md into `folder`."""
+    """Writes `name`.json and, as it prints, `name`.md into `folder`, with command and commit."""
+    origin = _origin()
+    text = f"{text.rstrip()}\n\n`{origin['command']}`, commit {origin['commit']}.\n"
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / f"{name}.json").write_text(json.dumps(record, indent=1) + "\n")
+    (folder / f"{name}.json").write_text(json.dumps(record | origin, indent=1) + "\n")
     (folder / f"{name}.md").write_text(text)
     print(text)
+
+
+def _origin() -> dict[str, str]:
+    """The command that runs, and the commit of the code."""
+    program = getattr(sys.modules["__main__"], "__spec__", None)
+    name = f"python -m {program.name}" if program else f"python {pathlib.Path(sys.argv[0]).name}"
+    facts = environment()
+    commit = facts["git_commit"] or "unknown"
+    modified = " and changes" if facts["git_modified"] else ""
+    return {"command": shlex.join([*name.split(), *sys.argv[1:]]), "commit": commit + modified}
 
 
 def write(

@@ -74,8 +74,9 @@ EQUATIONS = [
         "distillation/test_logit_losses.py::test_distillation_loss",
     ),
     Equation(
-        "kernels `exp(Y / (2 sigma^2))` of student and teacher, 1x1 convolution, mean squared "
-        "difference",
+        "kernels `exp(u / (2 sigma^2))` of batch-normalised responses u, the student's with a 1x1 "
+        "convolution, both normalised, mean squared difference (raw Y, sign -1, a trained teacher "
+        "side: arguments)",
         f"{PKKD}, a reconstruction",
         "pkkd_tf.distillation.FeatureLoss",
         "distillation/test_feature_loss.py::"
@@ -175,14 +176,18 @@ def _trained() -> list[tuple[str, ...]]:
     for row in [r for r in rows.rows("cifar10") if not r.choice]:
         own = row.dataset, row.model, row.method, ""
         mine = {k: v for k, v in runs.items() if k[:4] == own and not k[6]}
-        here = "not yet trained"
+        here, length = "not yet trained", ""
         if mine:
             longest = max(mine, key=lambda key: int(key[4]))
             mean = results_table.mean([run["student_final"] for run in mine[longest]])
             here = f"{mean} % after **{longest[4]} epochs**, seeds: {len(mine[longest])}"
+            length = (
+                f" --epochs={longest[4]} --batch_size={longest[5]} --seeds={len(mine[longest])}"
+            )
         published = row.published()
         known = f"{published:.2f} %, 400 epochs" if published else "-"
-        command = f"`python -m benchmarks.reproduce --rows={row.name} --data_dir=DIR --output=OUT`"
+        command = f"--rows={row.name}{length} --data_dir=DIR --output=OUT"
+        command = f"`python -m benchmarks.reproduce {command}`"
         found.append((f"CIFAR-10, {row.model}, {row.method}: accuracy", known, here, command))
     return found
 

@@ -91,7 +91,7 @@ def _define_run() -> None:
     flags.DEFINE_bool("resume", False, "Go on from the last checkpoint in --output.")
     flags.DEFINE_bool("requeue", False, "--resume if there is a checkpoint, else start anew.")
     flags.DEFINE_float("checkpoint_seconds", 30.0, "At least, between epochs that are saved.", 0.0)
-    flags.DEFINE_bool("smoke", False, "Seconds instead of hours: a few small batches, all steps.")
+    flags.DEFINE_bool("smoke", False, "A minute instead of hours: a few small batches, all steps.")
     flags.DEFINE_integer("seed", 0, "Of weights, order and augmentation.", 0, MOST_SEED)
     flags.DEFINE_enum("strategy", "auto", STRATEGIES, "auto: mirrored where there are more GPUs.")
     flags.DEFINE_integer(

@@ -119,10 +119,20 @@ def _logical_cores() -> int:
 
 
 def cpu_model(path: str = "/proc/cpuinfo") -> str | None:
-    """The processor's name as Linux has it, else as Python knows it; None where neither does."""
+    """The processor's name as Linux has it, else as Python knows it; None where neither does.
+
+    With family and model where Linux tells: virtual machines call several generations "AMD EPYC".
+    """
     try:
         lines = Path(path).read_text(errors="replace").splitlines()
     except OSError:
         lines = []
-    models = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return next((model for model in models if model), platform.processor() or None)
+    pairs = (map(str.strip, line.split(":", 1)) for line in lines if ":" in line)
+    first: dict[str, str] = {}
+    for key, value in pairs:
+        if value:
+            first.setdefault(key, value)
+    name = first.get("model name", platform.processor() or None)
+    if name is None or not {"cpu family", "model"} <= first.keys():
+        return name
+    return f"{name} (family {first['cpu family']}, model {first['model']})"

@@ -14,10 +14,10 @@ def load_pretrained(name: str) -> keras.Model:
 
     `resnet20_cifar10`: ResNet-20, 88.39 % of CIFAR-10's test images. Trained for **25 epochs** on a
     processor, distilled from the logits of a teacher with 89.56 % (`python -m benchmarks.reproduce
-    --rows=resnet20/kd --seeds=1 --epochs=25 --batch_size=128 --results=DIR`): a network to try
-    deployment with, far from the 92.96 % published for 400 epochs. `python -m experiments.evaluate
-    --model=resnet20_cifar10 --data_dir=DIR` measures it. Beside it lies the same network as an int8
-    TFLite file, `pretrained_path(name, "int8")`.
+    --rows=resnet20/kd --seeds=1 --epochs=25 --batch_size=128 --data_dir=DIR
+    --output=runs/reproduce`): a network to try deployment with, far from the 92.96 % published for
+    400 epochs. `python -m experiments.evaluate --model=resnet20_cifar10 --data_dir=DIR` measures
+    it. Beside it lies the same network as an int8 TFLite file, `pretrained_path(name, "int8")`.
 
     Args:
         name: `"resnet20_cifar10"`.

@@ -9,7 +9,13 @@ from benchmarks import input_pipeline
 
 def test_table_states_cores_and_hosts():
     record = {
-        "machine": {"device": "a processor", "threads": 2, "tensorflow": "2.21.0", "date": "d"},
+        "machine": {
+            "device": "a processor",
+            "threads": 2,
+            "clock": "c",
+            "tensorflow": "2.21.0",
+            "date": "d",
+        },
         "kilobytes": 110.4,
         "batch": 64,
         "images_per_second": 1000.0,

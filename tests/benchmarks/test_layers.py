@@ -1,6 +1,7 @@
 import json
 import subprocess
 import sys
+import types
 
 import pytest
 import tensorflow as tf
@@ -36,7 +37,7 @@ def test_the_layers_are_those_of_the_networks():
 
 
 @pytest.mark.slow
-def test_files(operations, tmp_path):
+def test_files(operations, tmp_path, monkeypatch):
     rows = [
         row | {"bytes": dict.fromkeys(layers.IMPLEMENTATIONS, 2**20)}
         for row in layers.times([SMALL], threads=1)
@@ -44,11 +45,17 @@ def test_files(operations, tmp_path):
     assert [row["pass"] for row in rows] == list(layers.PASSES)
     assert all(0 < s < 1 for row in rows for s in row["seconds"].values())
     machine = measure.machine(1) | {"kernels": "baseline"}
+    program = types.SimpleNamespace(__spec__=types.SimpleNamespace(name="benchmarks.layers"))
+    monkeypatch.setitem(sys.modules, "__main__", program)
+    monkeypatch.setattr("sys.argv", ["layers.py", "--output", "a folder"])
     report.write(tmp_path, "cpu", machine, rows, layers.IMPLEMENTATIONS, layers.PASSES)
     assert json.loads((tmp_path / "cpu.json").read_text())["rows"] == rows
     text = (tmp_path / "cpu.md").read_text()
     assert "1 thread, processor time, baseline kernels" in text
     assert "| small, batch 2: 6x6, 3 -> 4, 3x3/2 | forward | " in text
+    origin = json.loads((tmp_path / "cpu.json").read_text())
+    assert origin["command"] == "python -m benchmarks.layers --output 'a folder'"
+    assert f"`{origin['command']}`, commit {origin['commit']}." in text
     assert (tmp_path / "cpu.png").read_bytes().startswith(b"\x89PNG")
 
 

@@ -188,6 +188,12 @@ def test_the_processor_is_read_or_none(tmp_path, monkeypatch):
     assert machine.cpu_model(str(tmp_path / "absent")) is None
 
 
+def test_generations_of_one_name_are_told_apart(tmp_path):
+    fields = ("cpu family\t: 25", "model\t\t: 1", "model name\t: AMD EPYC")
+    (tmp_path / "cpuinfo").write_text("\n".join(fields) + "\n\ncpu family\t: 6\nflags\t: a b\n")
+    assert machine.cpu_model(str(tmp_path / "cpuinfo")) == "AMD EPYC (family 25, model 1)"
+
+
 @pytest.mark.parametrize(
     ("value", "text"),
     [(0.25, "0.25 s"), (59.97, "1 min 00 s"), (725, "12 min 05 s"), (12_000, "3 h 20 min")],

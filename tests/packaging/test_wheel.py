@@ -82,6 +82,8 @@ def test_what_was_compiled_elsewhere_stays_out(wheel):
     assert FOREIGN not in names
     assert {"custom_ops/tflite/delegate.cc", "custom_ops/tflite/exports.map"} <= {*names}
     assert {"custom_ops/tensorflow/ops.cc", "custom_ops/kernels/cuda/forward.cuh"} <= {*names}
+    trained = ("resnet20_cifar10.keras", "resnet20_cifar10_int8.tflite")
+    assert {f"pkkd_tf/pretrained/{name}" for name in trained} <= {*names}
 
 
 def test_packages_come_from_the_wheel_with_the_compiled_operation(installed, tmp_path):
