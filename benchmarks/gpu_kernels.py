@@ -32,6 +32,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks import gpu_library, gpu_reference
+from benchmarks.gpu_layers import BATCHES, adder_shape, layers
 from benchmarks.shapes import Layer
 
 LIBRARY = pathlib.Path(__file__).parents[1] / "custom_ops" / "kernels" / "_pkkd_cuda.so"
@@ -40,43 +41,13 @@ LIMITS = {  # Tera-op/s
     ("input gradient", "float32"): 9.9,
     ("forward", "float16"): 23.1,
 }
-BATCHES = {"ResNet-20": 256, "ResNet-50": 64}
 TOLERANCES = {"float32": 1e-5, "float16": 4e-3}  # of the largest result
 FLUSH_BYTES = 256 * 2**20
 WARM_UP = 3
-
-
-def adder_shape(layer: Layer) -> list[int]:
-    """The fields of AdderShape."""
-    images, (kernel, *_), (*_, rows, columns, outputs) = layer.shapes
-    window = [kernel, kernel, outputs, 1, layer.stride, layer.stride, 1, 1]
-    return [*images, *window, layer.pad, layer.pad, rows, columns]
-
-
-def layers(batch: int | None = None) -> list[Layer]:
-    """Every shape of an adder layer in the two networks, once; of `BATCHES` images, or `batch`."""
-    found = []
-
-    def add(network: str, *shape: int) -> None:
-        found.append(Layer(network, batch or BATCHES[network], *shape))
-
-    for width, size in ((16, 32), (32, 16), (64, 8)):
-        if width > 16:
-            add("ResNet-20", 2 * size, width // 2, width, 3, 2)
-            add("ResNet-20", 2 * size, width // 2, width, 1, 2)
-        add("ResNet-20", size, width, width, 3)
-    inputs = 64
-    for width, size in ((64, 56), (128, 28), (256, 14), (512, 7)):
-        stride = 1 if width == 64 else 2
-        before = size * stride
-        add("ResNet-50", before, inputs, width, 1)
-        add("ResNet-50", before, width, width, 3, stride)
-        add("ResNet-50", size, width, 4 * width, 1)
-        add("ResNet-50", before, inputs, 4 * width, 1, stride)
-        add("ResNet-50", size, 4 * width, width, 1)
-        add("ResNet-50", size, width, width, 3)
-        inputs = 4 * width
-    return list(dict.fromkeys(found))
+HEAD = (
+    "| layer | pass | ms | Tera-op/s | of the limit | error | right | tiles |\n"
+    "|---|---|---|---|---|---|---|---|"
+)
 
 
 def measure(
@@ -86,9 +57,7 @@ def measure(
     rng, shape = np.random.default_rng(0), adder_shape(layer)
     for (name, dtype), limit in LIMITS.items():
         call = gpu_library.Call(gpu, name, shape, dtype, rng)
-        result, again = call.result(), call.result()
-        expected = gpu_reference.sample(name, shape, *call.arrays, rng)
-        error = _error(result, expected)
+        correctness = _check(call, gpu_reference.sample(name, shape, *call.arrays, rng), dtype)
         seconds = _median(gpu, call, -1, repeats)
         rate = layer.operations / seconds / 1e12
         row = {
@@ -100,15 +69,24 @@ def measure(
             "milliseconds": seconds * 1e3,
             "tera_operations_per_second": rate,
             "share_of_limit": rate / limit,
-            "error": error,
-            "correct": error <= TOLERANCES[dtype],
-            "same_bits": result.tobytes() == again.tobytes(),
         }
-        if every_tile:
-            tiles = range(gpu.tiles())
-            row["tiles"] = [_median(gpu, call, tile, repeats) * 1e3 for tile in tiles]
+        tiles = range(gpu.tiles()) if every_tile else ()
+        times = [_median(gpu, call, tile, repeats) * 1e3 for tile in tiles]
         call.free()
-        yield row
+        yield row | correctness | ({"tiles": times} if every_tile else {})
+
+
+def _check(
+    call: gpu_library.Call, expected: dict[tuple[int, ...], float], dtype: str
+) -> dict[str, Any]:
+    """Two results, against a sample of the right one and against each other."""
+    result, again = call.result(), call.result()
+    error = _error(result, expected)
+    return {
+        "error": error,
+        "correct": error <= TOLERANCES[dtype],
+        "same_bits": result.tobytes() == again.tobytes(),
+    }
 
 
 def _error(result: np.ndarray, expected: dict[tuple[int, ...], float]) -> float:
@@ -151,6 +129,18 @@ def save(output: pathlib.Path, record: dict[str, Any]) -> None:
 
 def main(arguments: list[str]) -> None:
     """Command line."""
+    options = _options(arguments)
+    try:
+        gpu = gpu_library.Gpu(options.path)
+    except RuntimeError as error:
+        sys.exit(str(error))
+    print(f"{gpu.name()}\n\n{HEAD}")
+    rows = _measure_all(gpu, options)
+    if not all(row["correct"] and row["same_bits"] for row in rows):
+        sys.exit("A result is wrong or differs from run to run: see the table.")
+
+
+def _options(arguments: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--network", choices=sorted(BATCHES), help="only this one")
     parser.add_argument("--batch", type=int, help="instead of 256 and 64")
@@ -161,25 +151,20 @@ def main(arguments: list[str]) -> None:
     options = parser.parse_args(arguments)
     if not options.path.exists():
         sys.exit(f"Build it with `python -m custom_ops.build_cuda`. Received: {options.path}")
-    try:
-        gpu = gpu_library.Gpu(options.path)
-    except RuntimeError as error:
-        sys.exit(str(error))
-    print(
-        f"{gpu.name()}\n\n| layer | pass | ms | Tera-op/s | of the limit | error | right | tiles |"
-    )
-    print("|---|---|---|---|---|---|---|---|")
+    return options
+
+
+def _measure_all(gpu: gpu_library.Gpu, options: argparse.Namespace) -> list[dict[str, Any]]:
+    """Prints and saves each row as soon as it is there."""
     options.output.mkdir(parents=True, exist_ok=True)
     rows: list[dict[str, Any]] = []
-    record = {"device": gpu.name(), "rows": rows}
     for layer in layers(options.batch):
         if options.network in (None, layer.network):
             for row in measure(gpu, layer, options.repeats, options.every_tile):
                 print(line(row), flush=True)
                 rows.append(row)
-                save(options.output, record)
-    if not all(row["correct"] and row["same_bits"] for row in rows):
-        sys.exit("A result is wrong or differs from run to run: see the table.")
+                save(options.output, {"device": gpu.name(), "rows": rows})
+    return rows
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
 import pytest
 
-from benchmarks import gpu_kernels
+from benchmarks import gpu_layers
 from benchmarks.shapes import Layer
 from pkkd_tf.models import build as build_model
 
@@ -18,5 +18,5 @@ def test_every_shape_of_the_networks(network, model):
             stride = layer.strides[0]
             size = stride * layer.output.shape[1]  # the padding is a layer of its own
             shape = (size, layer.input.shape[3], layer.filters, layer.kernel_size[0], stride)
-            found.add(Layer(network, gpu_kernels.BATCHES[network], *shape))
-    assert {layer for layer in gpu_kernels.layers() if layer.network == network} == found
+            found.add(Layer(network, gpu_layers.BATCHES[network], *shape))
+    assert {layer for layer in gpu_layers.layers() if layer.network == network} == found
