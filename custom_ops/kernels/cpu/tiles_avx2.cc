@@ -1,7 +1,7 @@
 // Flags: -mavx2 -mfma -mf16c
 #include "custom_ops/kernels/cpu/simd_avx2.h"
 
-#include "custom_ops/kernels/cpu/tiles_impl.h"
+#include "custom_ops/kernels/cpu/tables_impl.h"
 // After it:
 #include "custom_ops/kernels/cpu/maxima_impl.h"
 

@@ -1,7 +1,7 @@
 // Flags: -mavx512f -mavx512dq -mavx512vl -mavx512bw -mavx2 -mfma -mf16c
 #include "custom_ops/kernels/cpu/simd_avx512.h"
 
-#include "custom_ops/kernels/cpu/tiles_impl.h"
+#include "custom_ops/kernels/cpu/tables_impl.h"
 
 namespace pkkd {
 namespace {
