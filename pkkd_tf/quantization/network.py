@@ -7,7 +7,7 @@ import numpy as np
 
 from pkkd_tf.copies import assign, take_in
 from pkkd_tf.integers import integer
-from pkkd_tf.layers import AdderConv2D, AdderDense, AdderDepthwiseConv2D
+from pkkd_tf.layers import ADDER_LAYERS, AdderConv2D, AdderDense, AdderDepthwiseConv2D
 from pkkd_tf.quantization.checks import check_ends, check_graph, check_images, check_layers
 from pkkd_tf.quantization.dense import QuantizedAdderDense
 from pkkd_tf.quantization.fake_quantize import check_bits
@@ -19,7 +19,6 @@ from pkkd_tf.quantization.layers import (
 )
 from pkkd_tf.quantization.network_ranges import SUFFIX, calibrate_ranges
 from pkkd_tf.quantization.placement import (
-    ADDERS,
     adder_sources,
     functional,
     rounded_tensors,
@@ -167,7 +166,7 @@ def _rebuild(
     def make(layer: keras.layers.Layer) -> keras.layers.Layer:
         config = layer.get_config()
         kind = QUANTIZED.get(type(layer), type(layer))
-        if isinstance(layer, ADDERS):
+        if isinstance(layer, ADDER_LAYERS):
             config |= {"bits": bits, "train_range": train_ranges}
         if layer.name in groups:
             config["filter_groups"] = groups[layer.name]
