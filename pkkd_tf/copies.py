@@ -1,4 +1,4 @@
-"""Weights of a network in a copy of it."""
+"""What the copy of a network takes over: weights, inputs."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -27,3 +27,9 @@ def assign(variables: Iterable[Any], values: Iterable[Any]) -> None:
     """Assigns values to as many variables as there are values."""
     for variable, value in zip(variables, values):
         variable.assign(value)
+
+
+def input_like(tensor: Any) -> Any:
+    """An input of the shape, type and name of a network's input `tensor`."""
+    name = tensor._keras_history.operation.name  # the tensor's own may be another one
+    return keras.Input(batch_shape=tensor.shape, dtype=tensor.dtype, name=name)

@@ -8,13 +8,12 @@ import tensorflow as tf
 from export.program import ExportError
 from export.tflite.responses import Response
 from pkkd_tf.copies import copy_weights
-from pkkd_tf.layers import AdderConv2D, AdderDense, AdderDepthwiseConv2D, common
+from pkkd_tf.layers import ADDER_LAYERS, AdderConv2D, AdderDense, AdderDepthwiseConv2D, common
 from pkkd_tf.ops.geometry import make_geometry
 from pkkd_tf.quantization.layers import FakeQuantize
 from pkkd_tf.quantization.network import PLAIN
 from pkkd_tf.quantization.placement import is_nearest
 
-ADDER_LAYERS = (AdderConv2D, AdderDepthwiseConv2D, AdderDense)
 ROUNDED_LAYERS = (FakeQuantize, *PLAIN)
 
 

@@ -6,7 +6,9 @@ from typing import Any
 
 import keras
 
-from pkkd_tf.analysis.operations import LayerOperations, count_operations, deployed
+from pkkd_tf.analysis.operations import count_operations
+from pkkd_tf.analysis.records import LayerOperations
+from pkkd_tf.analysis.walk import deployed
 
 HEADER = ("Layer (type)", "Output shape", "Parameters", "Multiplications", "Additions")
 

@@ -1,6 +1,8 @@
 """What the arguments of `PKKD` and of its `compile` must fulfil."""
 
-from typing import Any
+import operator
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import tensorflow as tf
 
@@ -20,44 +22,69 @@ UNUSED = {
 }
 
 
+class Rule(NamedTuple):
+    """What arguments must fulfil.
+
+    Attributes:
+        text: the rule in words.
+        names: of the values that take part, beside the teacher.
+        holds: whether a model fulfils it.
+    """
+
+    text: str
+    names: tuple[str, ...]
+    holds: Callable[[Any], bool]
+
+
+def _leaks(model: Any) -> bool:
+    """Whether the feature loss has a gradient in the teacher."""
+    return model.method == "pkkd" and model.matching.teacher_gradient
+
+
+def _needs_beta(model: Any) -> bool:
+    """Whether nothing is measured that the weight of the feature loss could be found by."""
+    return model.method == "pkkd" and model.monitor_every == 0
+
+
+RULES = (
+    Rule(f"`method` must be one of {METHODS}", ("method",), lambda m: m.method in METHODS),
+    Rule(
+        '`teacher` must be given for every method but "plain", and not for that one',
+        ("method",),
+        lambda m: (m.teacher is None) == (m.method == "plain"),
+    ),
+    Rule(
+        f"`teacher_mode` must be one of {TEACHER_MODES}",
+        ("teacher_mode",),
+        lambda m: m.teacher_mode in TEACHER_MODES,
+    ),
+    Rule("`alpha` must be at least 0", ("alpha",), lambda m: m.alpha >= 0),
+    Rule("`temperature` must be above 0", ("temperature",), lambda m: m.temperature > 0),
+    Rule("`beta` must be None or at least 0", ("beta",), lambda m: m.beta is None or m.beta >= 0),
+    Rule(
+        "`feature_share` must be in (0, 1)", ("feature_share",), lambda m: 0 < m.feature_share < 1
+    ),
+    Rule("`monitor_every` must be at least 0", ("monitor_every",), lambda m: m.monitor_every >= 0),
+    Rule(
+        "`matching.teacher_gradient` must be False for a fixed teacher",
+        ("teacher_mode", "matching.teacher_gradient", "method"),
+        lambda m: not (m.teacher_mode == "fixed" and _leaks(m)),
+    ),
+    Rule(
+        "`monitor_every` must be above 0 unless `beta` is given",
+        ("monitor_every", "beta", "method"),
+        lambda m: m.beta is not None or not _needs_beta(m),
+    ),
+)
+
+
 def check_arguments(model: Any) -> None:
-    """Raises `ValueError` with the rule and the value received for the first bad argument."""
-    leaks = model.method == "pkkd" and model.matching.teacher_gradient
-    needs_beta = model.method == "pkkd" and model.monitor_every == 0
-    rules = [
-        (model.method in METHODS, f"`method` must be one of {METHODS}", "method"),
-        (
-            (model.teacher is None) == (model.method == "plain"),
-            '`teacher` must be given for every method but "plain", and not for that one',
-            "method",
-        ),
-        (
-            model.teacher_mode in TEACHER_MODES,
-            f"`teacher_mode` must be one of {TEACHER_MODES}",
-            "teacher_mode",
-        ),
-        (model.alpha >= 0, "`alpha` must be at least 0", "alpha"),
-        (model.temperature > 0, "`temperature` must be above 0", "temperature"),
-        (model.beta is None or model.beta >= 0, "`beta` must be None or at least 0", "beta"),
-        (0 < model.feature_share < 1, "`feature_share` must be in (0, 1)", "feature_share"),
-        (model.monitor_every >= 0, "`monitor_every` must be at least 0", "monitor_every"),
-        (
-            not (model.teacher_mode == "fixed" and leaks),
-            "`matching.teacher_gradient` must be False for a fixed teacher",
-            "teacher_mode",
-        ),
-        (
-            model.beta is not None or not needs_beta,
-            "`monitor_every` must be above 0 unless `beta` is given",
-            "monitor_every",
-        ),
-    ]
-    for holds, rule, name in rules:
-        if not holds:
+    """Raises `ValueError` for the first bad argument: the rule and all values that take part."""
+    for rule in RULES:
+        if not rule.holds(model):
+            values = [f"{name}={operator.attrgetter(name)(model)!r}" for name in rule.names]
             teacher = None if model.teacher is None else model.teacher.name
-            raise ValueError(
-                f"{rule}. Received: {name}={getattr(model, name)!r}, teacher={teacher!r}"
-            )
+            raise ValueError(f"{rule.text}. Received: {', '.join(values)}, teacher={teacher!r}")
 
 
 def check_effect(model: Any, matched_layers: Any) -> None:

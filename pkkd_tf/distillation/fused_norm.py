@@ -59,34 +59,51 @@ class FusedBatchNorm(SharedLayer):
         norm = self.layer
         if not (training and norm.trainable) or mask is not None:
             return norm(inputs, training=training, mask=mask)
-        gamma, beta = (
-            tf.cast(fixed if own is None else own, tf.float32)
-            for own, fixed in (
-                (norm.gamma if norm.scale else None, tf.ones(inputs.shape[-1:])),
-                (norm.beta if norm.center else None, tf.zeros(inputs.shape[-1:])),
-            )
-        )
-        momentum, moving = norm.momentum, (norm.moving_mean, norm.moving_variance)
-        mean, variance = (tf.cast(tf.convert_to_tensor(v), tf.float32) for v in moving)
-        outputs, moved_mean, moved_variance = tf.compat.v1.nn.fused_batch_norm(
+        channels = inputs.shape[-1]
+        moving = norm.moving_mean, norm.moving_variance
+        before = [tf.cast(tf.convert_to_tensor(v), tf.float32) for v in moving]
+        outputs, mean, variance = tf.compat.v1.nn.fused_batch_norm(
             inputs,
-            gamma,
-            beta,
-            mean,
-            variance,
+            *_scale_and_offset(norm, channels),
+            *before,
             epsilon=norm.epsilon,
-            exponential_avg_factor=1.0 - momentum,
+            exponential_avg_factor=1.0 - norm.momentum,
         )
-        # It has moved by the unbiased variance: count / (count - 1) times Keras'.
-        count = tf.cast(tf.size(inputs) // inputs.shape[-1], tf.float32)
-        moved_variance = moved_variance * (1 - 1 / count) + variance * (momentum / count)
-        if not inputs.shape[0]:  # a replica's part may be empty, which has no statistics
-            found = tf.size(inputs) > 0
-            moved_mean = tf.where(found, moved_mean, mean)
-            moved_variance = tf.where(found, moved_variance, variance)
-        for variable, value in zip(moving, (moved_mean, moved_variance)):
+        count = tf.cast(tf.size(inputs) // channels, tf.float32)
+        variance = _biased(variance, before[1], norm.momentum, count)
+        moved = _unless_empty(inputs, [mean, variance], before)
+        for variable, value in zip(moving, moved):
             variable.assign(tf.cast(tf.stop_gradient(value), variable.dtype))
         return outputs
+
+
+def _scale_and_offset(norm: Any, channels: int) -> tuple[tf.Tensor, tf.Tensor]:
+    """Gamma and beta, float32; ones and zeros where the layer has none."""
+    gamma = norm.gamma if norm.scale else tf.ones([channels])
+    beta = norm.beta if norm.center else tf.zeros([channels])
+    return tf.cast(gamma, tf.float32), tf.cast(beta, tf.float32)
+
+
+def _biased(moved: tf.Tensor, before: tf.Tensor, momentum: float, count: tf.Tensor) -> tf.Tensor:
+    """The moving variance as Keras moves it, by the biased variance of `count` numbers.
+
+        moved = momentum * before + (1 - momentum) * count / (count - 1) * biased
+        momentum * before + (1 - momentum) * biased
+            = moved * (1 - 1 / count) + before * momentum / count
+
+    `moved` is what the fused operation gives.
+    """
+    return moved * (1 - 1 / count) + before * (momentum / count)
+
+
+def _unless_empty(
+    inputs: tf.Tensor, moved: list[tf.Tensor], before: list[tf.Tensor]
+) -> list[tf.Tensor]:
+    """`moved`; `before` where there are no `inputs`, as in a replica's part: no statistics."""
+    if inputs.shape[0]:  # known to be above 0
+        return moved
+    found = tf.size(inputs) > 0
+    return [tf.where(found, after, kept) for after, kept in zip(moved, before)]
 
 
 def fused(model: keras.Model) -> keras.Model:

@@ -6,9 +6,10 @@ import keras
 import tensorflow as tf
 
 from pkkd_tf.distillation import losses, steps
+from pkkd_tf.distillation.attributes import WithAttributes
 
 
-class LoggedModel(keras.Model):
+class LoggedModel(WithAttributes):
     """The part of `PKKD` that adds up what its steps find."""
 
     def _add_means(self) -> None:

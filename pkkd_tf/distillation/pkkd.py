@@ -15,19 +15,16 @@ from pkkd_tf.distillation.arguments import (
     check_optimizers,
     sums_over_replicas,
 )
-from pkkd_tf.distillation.distance import distance_of
+from pkkd_tf.distillation.extractors import extractors
 from pkkd_tf.distillation.feature_matching import FeatureMatching
 from pkkd_tf.distillation.features import FeatureLoss
-from pkkd_tf.distillation.fused_norm import fused
 from pkkd_tf.distillation.matching import (
     adder_layers,
     check_functional,
     check_pair,
     fan_in_of,
     match_layers,
-    pass_through,
 )
-from pkkd_tf.distillation.recomputation import RecomputedNetwork, output_of
 from pkkd_tf.distillation.running_averages import warn_of_slow_averages
 from pkkd_tf.distillation.saving import StoredModel
 from pkkd_tf.distillation.training_step import TrainedModel
@@ -119,19 +116,18 @@ class PKKD(TrainedModel, StoredModel):
         self.beta, self.feature_share = beta, feature_share
         self.monitor_every = monitor_every
         self.skip_nonfinite = False
-        self.prepare_batch: Callable[[Any], Any] | None = None
+        self.prepare_batch = None
         self.matching = matching or FeatureMatching()
         check_arguments(self)
         check_effect(self, matched_layers)
-        self.matched_layers: list[str] = []
-        self.pairs: list[FeatureLoss] = []
+        self.matched_layers, self.pairs = [], []
         check_functional(student, "student")
         if teacher is not None:
             check_functional(teacher, "teacher")
             check_pair(student, teacher)
         if method == "pkkd":
             self._match(matched_layers)
-        self._extractors: Any = None  # made by `compile`
+        self._extractors = None  # made by `compile`
         self.monitor = monitor.LayerMonitor(
             list(adder_layers(student)), self.matched_layers, monitor_every, beta, feature_share
         )
@@ -145,12 +141,6 @@ class PKKD(TrainedModel, StoredModel):
             channels = layer.output.shape[1 if layer.data_format == "channels_first" else -1]
             arguments = self.matching, channels, fan_in_of(layer), f"features_{name}"
             self.pairs.append(FeatureLoss(*arguments, data_format=layer.data_format))
-
-    def _use_extractors(self, make: Any) -> None:
-        theirs = distance_of if self.matching.kernel == "rbf" else output_of
-        networks = (self.student, output_of), (self.teacher, theirs)
-        extractors = [n and make(n, self.matched_layers, response) for n, response in networks]
-        self._extractors = lambda: extractors  # behind a function, so that Keras tracks no twin
 
     @property
     def student_variables(self) -> list[Any]:
@@ -216,17 +206,16 @@ class PKKD(TrainedModel, StoredModel):
         self.monitor.unconditional = sums_over_replicas(self)
         self.accumulate_steps, self.skip_nonfinite = accumulate_steps, skip_nonfinite
         self.recompute, self.prepare_batch = recompute, prepare_batch
-        self._use_extractors(RecomputedNetwork if recompute else _extractor)
+        made = extractors(
+            self.student, self.teacher, self.matched_layers, self.matching.kernel, recompute
+        )
+        self._extractors = lambda: made  # behind a function, so that Keras tracks no twin
         super().compile(optimizer=optimizer, **{"jit_compile": False, **kwargs})
         self.optimizer.build(self.student_variables)
         self.teacher_optimizer = None
         if self.teacher_variables:
-            teacher_optimizer = teacher_optimizer or _copy(self.optimizer)
-            scaled = keras.optimizers.LossScaleOptimizer
-            if isinstance(self.optimizer, scaled) and not isinstance(teacher_optimizer, scaled):
-                teacher_optimizer = scaled(teacher_optimizer)
-            self.teacher_optimizer = teacher_optimizer
-            teacher_optimizer.build(self.teacher_variables)
+            self.teacher_optimizer = _teachers(teacher_optimizer, self.optimizer)
+            self.teacher_optimizer.build(self.teacher_variables)
 
     fit = warned(TrainedModel.fit, warn_of_repetition, warn_of_slow_averages)
 
@@ -245,12 +234,10 @@ class PKKD(TrainedModel, StoredModel):
         return self.monitor.statistics()
 
 
-def _extractor(model: keras.Model, names: list[str], response: Any) -> keras.Model:
-    """A model to the logits and the named layers' responses, sharing the network's layers."""
-    images, calls, logits = pass_through(model)
-    responses = {name: response(*calls[name]) for name in names}
-    return fused(keras.Model(images, {"logits": logits, **responses}))
-
-
-def _copy(optimizer: Any) -> Any:
-    return type(optimizer).from_config(optimizer.get_config())
+def _teachers(optimizer: Any, students: Any) -> Any:
+    """The teacher's optimizer: the given one or a copy; it scales losses if the student's does."""
+    optimizer = optimizer or type(students).from_config(students.get_config())
+    scaled = keras.optimizers.LossScaleOptimizer
+    if isinstance(students, scaled) and not isinstance(optimizer, scaled):
+        return scaled(optimizer)
+    return optimizer

@@ -5,10 +5,11 @@ from typing import Any
 import keras
 
 from pkkd_tf.distillation.arguments import EXECUTION_OPTIONS, STEP_OPTIONS, UNUSED
+from pkkd_tf.distillation.attributes import WithAttributes
 from pkkd_tf.distillation.feature_matching import FeatureMatching
 
 
-class StoredModel(keras.Model):
+class StoredModel(WithAttributes):
     """The part of `PKKD` that is written and read."""
 
     def export(self, filepath: Any, *args: Any, **kwargs: Any) -> None:

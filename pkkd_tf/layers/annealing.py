@@ -6,11 +6,7 @@ import keras
 import tensorflow as tf
 
 from pkkd_tf.integers import integer
-from pkkd_tf.layers.adder_conv2d import AdderConv2D
-from pkkd_tf.layers.adder_dense import AdderDense
-from pkkd_tf.layers.adder_depthwise_conv2d import AdderDepthwiseConv2D
-
-ADDERS = (AdderConv2D, AdderDepthwiseConv2D, AdderDense)
+from pkkd_tf.layers.kinds import ADDER_LAYERS
 
 
 def anneal_l2(model: keras.Model, optimizer: Any, steps: int, start: float = 1.0) -> None:
@@ -69,12 +65,12 @@ def anneal_l2(model: keras.Model, optimizer: Any, steps: int, start: float = 1.0
 
 
 def _adder_layers(model: keras.Model) -> list[Any]:
-    layers = [layer for layer in model._flatten_layers() if isinstance(layer, ADDERS)]
-    others = [a for a in layers if not any(type(a).call is kind.call for kind in ADDERS)]
+    layers = [layer for layer in model._flatten_layers() if isinstance(layer, ADDER_LAYERS)]
+    others = [a for a in layers if not any(type(a).call is kind.call for kind in ADDER_LAYERS)]
     if others or not layers:
         raise ValueError(
             "The network must have adder layers, and all of them must be of "
-            f"{[kind.__name__ for kind in ADDERS]}. Received: model={model.name!r}, "
+            f"{[kind.__name__ for kind in ADDER_LAYERS]}. Received: model={model.name!r}, "
             f"others={[f'{type(a).__name__} {a.name}' for a in others]}"
         )
     return layers

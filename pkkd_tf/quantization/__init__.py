@@ -6,11 +6,7 @@ from pkkd_tf.quantization.dense import QuantizedAdderDense
 from pkkd_tf.quantization.fake_quantize import fake_quantize, quantize_filters, quantize_weights
 from pkkd_tf.quantization.filter_groups import group_filters
 from pkkd_tf.quantization.integer import adder_conv2d_int8
-from pkkd_tf.quantization.layers import (
-    FakeQuantize,
-    QuantizedAdderConv2D,
-    QuantizedAdderDepthwiseConv2D,
-)
+from pkkd_tf.quantization.layers import QuantizedAdderConv2D, QuantizedAdderDepthwiseConv2D
 from pkkd_tf.quantization.network import quantize_model, strip_quantization
 from pkkd_tf.quantization.network_ranges import ranges, tensor_ranges
 from pkkd_tf.quantization.placement import rounded_tensors
@@ -20,6 +16,7 @@ from pkkd_tf.quantization.products import (
     QuantizedDense,
     QuantizedDepthwiseConv2D,
 )
+from pkkd_tf.quantization.rounding import FakeQuantize
 from pkkd_tf.quantization.shared_range import SharedRange
 
 __all__ = [

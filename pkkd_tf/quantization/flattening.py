@@ -1,11 +1,11 @@
 """Networks inside of networks, layer by layer."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import keras
 
-from pkkd_tf.copies import assign, take_in
+from pkkd_tf.copies import assign, input_like, take_in
 from pkkd_tf.quantization.checks import check_graph
 
 
@@ -42,27 +42,26 @@ def flattened(model: keras.Model) -> keras.Model:
 
     def copy(layer: Any) -> Any:
         if isinstance(layer, keras.Model):
-            return lambda *inputs, **_: run(layer, inputs)
+            return lambda *inputs, **_: _run(layer, inputs, copy)
         if id(layer) not in copies:
             config = {**layer.get_config(), "name": names[id(layer)]}
             copies[id(layer)] = type(layer).from_config(config)
         return copies[id(layer)]
 
-    def run(network: Any, inputs: Any) -> Any:
-        graph = getattr(network, "_functional", network)  # a sequential model's
-        return graph._run_through_graph(inputs, copy, lambda layer, *a, **k: layer(*a, **k))
-
-    images = [
-        keras.Input(batch_shape=x.shape, dtype=x.dtype, name=x._keras_history.operation.name)
-        for x in model.inputs
-    ]
-    outputs = keras.tree.flatten(run(model, images))
+    images = [input_like(tensor) for tensor in model.inputs]
+    outputs = keras.tree.flatten(_run(model, images, copy))
     ends = (tensors[0] if len(tensors) == 1 else tensors for tensors in (images, outputs))
     flat = keras.Model(*ends, name=model.name)
     for layer in originals.values():
         if id(layer) in copies:  # all but the inputs of networks
             assign(copies[id(layer)].weights, layer.weights)
     return take_in(flat)
+
+
+def _run(network: Any, inputs: Any, copy: Callable[[Any], Any]) -> Any:
+    """What the copies of the layers of `network` make of `inputs`."""
+    graph = getattr(network, "_functional", network)  # a sequential model's
+    return graph._run_through_graph(inputs, copy, lambda layer, *a, **k: layer(*a, **k))
 
 
 def _leaves(model: keras.Model) -> Iterator[tuple[str, Any]]:

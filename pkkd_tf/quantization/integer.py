@@ -10,6 +10,13 @@ LEAST, MOST = -128, 127  # of int8
 MOST_SHIFT = 46
 MOST_TERMS = 1 << 22  # of a sum; then no step of the definition leaves int64
 MOST_BIAS = 1 << 61
+ARRAYS: dict[str, tuple[Any, int]] = {  # type and number of dimensions
+    "x": (np.int8, 4),
+    "filters": (np.int8, 4),
+    "multiplier": (np.int32, 1),
+    "bias": (np.int64, 1),
+    "residual": (np.int8, 4),
+}
 
 
 def adder_conv2d_int8(
@@ -67,7 +74,8 @@ def adder_conv2d_int8(
         >>> adder_conv2d_int8(x, f, np.array([-3], np.int32), np.array([1], np.int64), shift=1)
         array([[[[-12]]]], dtype=int8)
     """
-    _check(x, filters, multiplier, bias, residual, groups)
+    _check_types(x=x, filters=filters, multiplier=multiplier, bias=bias, residual=residual)
+    _check_shapes(x, filters, multiplier, bias, groups)
     _check_numbers(shift, zero, low, high, bias)
     geometry = make_geometry(strides, padding, dilations, groups)
     sums = distances(x, filters, geometry, zero)
@@ -110,28 +118,19 @@ def _pixels_under_tap(x: np.ndarray, tap: Any, size: Any, geometry: Geometry) ->
     return x[:, rows, columns]
 
 
-def _check(
-    x: np.ndarray,
-    filters: np.ndarray,
-    multiplier: np.ndarray,
-    bias: np.ndarray,
-    residual: np.ndarray | None,
-    groups: int,
-) -> None:
-    wanted: list[tuple[str, Any, Any, int]] = [
-        ("x", x, np.int8, 4),
-        ("filters", filters, np.int8, 4),
-        ("multiplier", multiplier, np.int32, 1),
-        ("bias", bias, np.int64, 1),
-    ]
-    if residual is not None:
-        wanted.append(("residual", residual, np.int8, 4))
-    for name, array, dtype, rank in wanted:
-        if array.dtype != dtype or array.ndim != rank:
+def _check_types(**arrays: np.ndarray | None) -> None:
+    for name, (dtype, rank) in ARRAYS.items():
+        array = arrays[name]
+        if array is not None and (array.dtype != dtype or array.ndim != rank):
             raise ValueError(
                 f"`{name}` must be of type {np.dtype(dtype)} and have {rank} dimensions. "
                 f"Received: {name}.dtype={array.dtype}, {name}.shape={array.shape}"
             )
+
+
+def _check_shapes(
+    x: np.ndarray, filters: np.ndarray, multiplier: np.ndarray, bias: np.ndarray, groups: int
+) -> None:
     kh, kw, inputs, outputs = filters.shape
     fits = x.shape[3] == inputs * groups and outputs % groups == 0
     if not fits or not 0 < kh * kw * inputs <= MOST_TERMS:

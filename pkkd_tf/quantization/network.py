@@ -7,40 +7,15 @@ import numpy as np
 
 from pkkd_tf.copies import assign, take_in
 from pkkd_tf.integers import integer
-from pkkd_tf.layers import AdderConv2D, AdderDense, AdderDepthwiseConv2D
+from pkkd_tf.layers import AdderConv2D
 from pkkd_tf.quantization.checks import check_ends, check_graph, check_images, check_layers
-from pkkd_tf.quantization.dense import QuantizedAdderDense
 from pkkd_tf.quantization.fake_quantize import check_bits
 from pkkd_tf.quantization.filter_groups import as_operation, group_filters
-from pkkd_tf.quantization.layers import (
-    FakeQuantize,
-    QuantizedAdderConv2D,
-    QuantizedAdderDepthwiseConv2D,
-)
-from pkkd_tf.quantization.network_ranges import SUFFIX, calibrate_ranges
-from pkkd_tf.quantization.placement import (
-    ADDERS,
-    adder_sources,
-    functional,
-    rounded_tensors,
-    tied_tensors,
-)
-from pkkd_tf.quantization.products import (
-    QuantizedConv2D,
-    QuantizedConv2DTranspose,
-    QuantizedDense,
-    QuantizedDepthwiseConv2D,
-)
+from pkkd_tf.quantization.network_ranges import calibrate_ranges
+from pkkd_tf.quantization.placement import adder_sources, functional, tied_tensors
+from pkkd_tf.quantization.rebuilding import QUANTIZED, rebuilt
+from pkkd_tf.quantization.rounding import FakeQuantize
 
-QUANTIZED: dict[type, Any] = {
-    AdderConv2D: QuantizedAdderConv2D,
-    AdderDepthwiseConv2D: QuantizedAdderDepthwiseConv2D,
-    AdderDense: QuantizedAdderDense,
-    keras.layers.Conv2D: QuantizedConv2D,
-    keras.layers.Conv2DTranspose: QuantizedConv2DTranspose,
-    keras.layers.DepthwiseConv2D: QuantizedDepthwiseConv2D,
-    keras.layers.Dense: QuantizedDense,
-}
 PLAIN: dict[type, Any] = {quantized: plain for plain, quantized in QUANTIZED.items()}
 OWN_ARGUMENTS = ("bits", "filter_groups", "train_range")
 TENSOR_BITS = 8
@@ -113,12 +88,10 @@ def quantize_model(
         for layer in model.layers
         if type(layer) is AdderConv2D and layer.groups == 1
     }
-    readers = adder_sources(model)
+    readers, tied = adder_sources(model), tied_tensors(model)
     common = most_groups == 1 and not train_ranges
-    tied = tied_tensors(model)
-    read = [name for names in tied if common and readers.keys() & {*names} for name in names]
-    tensor_bits = dict.fromkeys(read, bits)
-    copied = _rebuild(model, bits, groups, train_ranges, tensor_bits)
+    tensor_bits = _tensor_bits(tied, readers, bits if common else TENSOR_BITS)
+    copied = rebuilt(model, bits, groups, train_ranges, tensor_bits)
     _copy_weights(model, copied)
     calibrate_ranges(model, copied, calibration_images, readers, tied)
     return copied
@@ -154,47 +127,11 @@ def strip_quantization(model: keras.Model) -> keras.Model:
     return take_in(plain)
 
 
-def _rebuild(
-    model: keras.Model,
-    bits: int,
-    groups: dict[str, list[int]],
-    train_ranges: bool,
-    tensor_bits: dict[str, int],
-) -> keras.Model:
-    rounded = set(rounded_tensors(model))
-    images: dict[int, Any] = {}  # what stands for an input tensor
-
-    def make(layer: keras.layers.Layer) -> keras.layers.Layer:
-        config = layer.get_config()
-        kind = QUANTIZED.get(type(layer), type(layer))
-        if isinstance(layer, ADDERS):
-            config |= {"bits": bits, "train_range": train_ranges}
-        if layer.name in groups:
-            config["filter_groups"] = groups[layer.name]
-        return kind.from_config(config)
-
-    def call(layer: Any, *args: Any, **kwargs: Any) -> Any:
-        args = keras.tree.map_structure(round_image, args)
-        return rounding(layer.name, layer(*args, **kwargs))
-
-    def round_image(tensor: Any) -> Any:
-        source = tensor._keras_history.operation
-        if not isinstance(source, keras.layers.InputLayer):
-            return tensor
-        if id(tensor) not in images:
-            images[id(tensor)] = rounding(source.name, tensor)
-        return images[id(tensor)]
-
-    def rounding(name: str, tensor: Any) -> Any:
-        if name not in rounded:
-            return tensor
-        own = tensor_bits.get(name, TENSOR_BITS)
-        return FakeQuantize(own, dtype=tensor.dtype, name=name + SUFFIX)(tensor)
-
-    (tensor,) = model.inputs
-    name = tensor._keras_history.operation.name  # the tensor's own may be another one
-    image = keras.Input(batch_shape=tensor.shape, dtype=tensor.dtype, name=name)
-    return keras.models.clone_model(model, image, clone_function=make, call_function=call)
+def _tensor_bits(tied: list[list[str]], readers: dict[str, list[str]], bits: int) -> dict[str, int]:
+    """Of each rounded tensor: `bits` where adder layers read it or one of its range."""
+    return {
+        name: bits if readers.keys() & {*names} else TENSOR_BITS for names in tied for name in names
+    }
 
 
 def _copy_weights(model: keras.Model, copied: keras.Model) -> None:

@@ -10,15 +10,11 @@ from pkkd_tf.layers import AdderDepthwiseConv2D
 from pkkd_tf.quantization import calibration
 from pkkd_tf.quantization.dense import QuantizedAdderDense
 from pkkd_tf.quantization.filter_groups import as_operation
-from pkkd_tf.quantization.layers import (
-    FakeQuantize,
-    QuantizedAdderConv2D,
-    QuantizedAdderDepthwiseConv2D,
-)
+from pkkd_tf.quantization.layers import QuantizedAdderConv2D, QuantizedAdderDepthwiseConv2D
+from pkkd_tf.quantization.rounding import SUFFIX, FakeQuantize
 
 QUANTIZED_ADDERS = (QuantizedAdderConv2D, QuantizedAdderDepthwiseConv2D, QuantizedAdderDense)
 BATCH = 64
-SUFFIX = "_quantize"
 
 
 def ranges(model: keras.Model) -> dict[str, dict[str, Any]]:
@@ -88,27 +84,61 @@ def calibrate_ranges(
         readers: name of the layer that makes a tensor -> names of the adder layers that read it.
         tied: names of all layers that make rounded tensors, in groups of those of one range.
     """
-    wanted = {name: model.get_layer(name).output for names in tied for name in names}
-    adders = dict.fromkeys(name for group in readers.values() for name in group)
-    inputs = {f"{name} input": model.get_layer(name).input for name in adders}
-    found = _outputs(keras.Model(model.input, {**wanted, **inputs}), images)
+    tensors, inputs = _observed(model, images, readers, tied)
     for names in tied:
-        tensors = [copied.get_layer(name + SUFFIX).range for name in names]
+        rounding = [copied.get_layer(name + SUFFIX).range for name in names]
         reading = dict.fromkeys(reader for name in names for reader in readers.get(name, []))
-        layers = [copied.get_layer(reader) for reader in reading]
-        samples = [found[f"{reader} input"] for reader in reading]
-        values = [found[name] for name in names]
-        if layers and _is_common(layers, tensors[0].bits):
-            common = _common_range(layers, samples, _extremes(values))
-            for shared in (*tensors, *(layer.range for layer in layers)):
-                shared.assign([common])
-            continue
-        own = calibration.tensor_range(_joined(values), tensors[0].bits)
-        for tensor in tensors:
-            tensor.assign([own])
-        for layer, x in zip(layers, samples):
-            errors = [_error(layer, x, index) for index in range(layer.range.count)]
-            layer.range.assign([calibration.search(x, error, layer.bits) for error in errors])
+        layers = [(copied.get_layer(reader), inputs[reader]) for reader in reading]
+        values = [tensors[name] for name in names]
+        if layers and _is_common([layer for layer, _ in layers], rounding[0].bits):
+            _assign_common(rounding, values, layers)
+        else:
+            _assign_own(rounding, values, layers)
+
+
+def _observed(
+    model: keras.Model,
+    images: np.ndarray,
+    readers: dict[str, list[str]],
+    tied: list[list[str]],
+) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+    """The rounded tensors by the layers that make them, and the inputs of adder layers by name."""
+    tensors = {name: model.get_layer(name).output for names in tied for name in names}
+    adders = dict.fromkeys(name for group in readers.values() for name in group)
+    inputs = {name: model.get_layer(name).input for name in adders}
+    wanted = keras.Model(model.input, {"tensors": tensors, "inputs": inputs})
+    found = _outputs(wanted, images)
+    return found["tensors"], found["inputs"]
+
+
+def _outputs(model: keras.Model, images: np.ndarray) -> Any:
+    parts = [
+        keras.tree.map_structure(np.asarray, model(batch, training=False))
+        for batch in np.array_split(images, -(-len(images) // BATCH))
+    ]
+    return keras.tree.map_structure(lambda *own: np.concatenate(own), *parts)
+
+
+def _assign_common(rounding: list[Any], values: list[np.ndarray], layers: list[Any]) -> None:
+    """One range for tensors and all that read them: the best for their relative errors' sum."""
+    errors = [_error(layer, x, 0) for layer, x in layers]
+
+    def error(low: float, high: float) -> float:
+        return sum(own(low, high) for own in errors)
+
+    common = calibration.search(_extremes(values), error, rounding[0].bits)
+    for shared in (*rounding, *(layer.range for layer, _ in layers)):
+        shared.assign([common])
+
+
+def _assign_own(rounding: list[Any], values: list[np.ndarray], layers: list[Any]) -> None:
+    """One range for the tensors, and one for each group of each layer that reads them."""
+    own = calibration.tensor_range(_joined(values), rounding[0].bits)
+    for tensor in rounding:
+        tensor.assign([own])
+    for layer, x in layers:
+        errors = [_error(layer, x, index) for index in range(layer.range.count)]
+        layer.range.assign([calibration.search(x, error, layer.bits) for error in errors])
 
 
 def _extremes(values: list[np.ndarray]) -> np.ndarray:
@@ -123,24 +153,6 @@ def _is_common(layers: list[Any], bits: int) -> bool:
     """Whether a tensor of `bits` and the layers that read it can have one range."""
     return all(
         layer.range.count == 1 and layer.bits == bits and not layer.train_range for layer in layers
-    )
-
-
-def _outputs(model: keras.Model, images: np.ndarray) -> dict[str, np.ndarray]:
-    parts = [
-        keras.tree.map_structure(np.asarray, model(batch, training=False))
-        for batch in np.array_split(images, -(-len(images) // BATCH))
-    ]
-    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-
-
-def _common_range(
-    layers: list[Any], samples: list[np.ndarray], widest: np.ndarray
-) -> tuple[float, float]:
-    """One range for all layers that read a tensor: the best for their relative errors' sum."""
-    errors = [_error(layer, x, 0) for layer, x in zip(layers, samples)]
-    return calibration.search(
-        widest, lambda low, high: sum(error(low, high) for error in errors), layers[0].bits
     )
 
 

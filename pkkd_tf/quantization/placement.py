@@ -4,11 +4,10 @@ from typing import Any
 
 import keras
 
-from pkkd_tf.layers import AdderConv2D, AdderDense, AdderDepthwiseConv2D
+from pkkd_tf.layers import ADDER_LAYERS, AdderConv2D, AdderDepthwiseConv2D
 from pkkd_tf.quantization.checks import check_graph
 from pkkd_tf.quantization.flattening import flattened, is_flat
 
-ADDERS = (AdderConv2D, AdderDepthwiseConv2D, AdderDense)
 # Their outputs are among the levels of their inputs.
 KEEPING = (
     keras.layers.ZeroPadding2D,
@@ -32,7 +31,7 @@ TYING = (
     keras.layers.Resizing,
 )
 SUMS = (
-    *ADDERS,
+    *ADDER_LAYERS,
     keras.layers.Conv2D,
     keras.layers.Conv2DTranspose,
     keras.layers.DepthwiseConv2D,
@@ -118,7 +117,7 @@ def adder_sources(model: keras.Model) -> dict[str, list[str]]:
     """For each layer whose output adder layers read, directly or padded, those layers' names."""
     found: dict[str, list[str]] = {}
     for layer in model.layers:
-        if isinstance(layer, ADDERS):
+        if isinstance(layer, ADDER_LAYERS):
             for name in origins(*sources(layer)):
                 found.setdefault(name, []).append(layer.name)
     return found

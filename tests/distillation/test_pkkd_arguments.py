@@ -31,9 +31,10 @@ TEACHER = '`teacher` must be given for every method but "plain", and not for tha
         ({"feature_share": 0.0}, "`feature_share` must be in (0, 1)", "feature_share=0.0"),
         ({"monitor_every": -1}, "`monitor_every` must be at least 0", "monitor_every=-1"),
         ({"monitor_every": 0}, "`monitor_every` must be above 0 unless `beta` is given",
-         "monitor_every=0"),
+         "monitor_every=0, beta=None, method='pkkd'"),
         ({"teacher_mode": "fixed", "matching": FeatureMatching(teacher_gradient=True)},
-         "`matching.teacher_gradient` must be False for a fixed teacher", "teacher_mode='fixed'"),
+         "`matching.teacher_gradient` must be False for a fixed teacher",
+         "teacher_mode='fixed', matching.teacher_gradient=True, method='pkkd'"),
     ],
 )  # fmt: skip
 def test_bad_values_are_refused(options, rule, received):
