@@ -4,8 +4,9 @@ import math
 from collections.abc import Iterator
 from typing import Any
 
+from export.energy.adder_parts import VIEWS, AdderParts
 from export.energy.records import LayerRecord
-from export.energy.tflite_graph import BITS, VIEWS, AdderParts, dtype_of, sizes_of_one_image
+from export.energy.tflite_graph import BITS, dtype_of, sizes_of_one_image
 from export.program import ExportError
 from export.tflite.graph import Graph
 from export.tflite.responses import CUSTOM_OPERATOR
