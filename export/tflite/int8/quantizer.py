@@ -73,7 +73,7 @@ def _read_by_adders(graph: Graph) -> dict[int, Callable[[np.ndarray], int]]:
     layers: dict[int, list[scales.AdderLayer]] = {}
     for operator in graph.named(CUSTOM_OPERATOR):
         layers.setdefault(int(operator.inputs[0]), []).append(scales.AdderLayer(graph, operator))
-    most = max(choice.OPERATIONS, adder.OPERATIONS)
+    most = max(choice.SEARCH_OPERATIONS, adder.ERROR_OPERATIONS)
 
     def wanted(readers: list[scales.AdderLayer]) -> Callable[[np.ndarray], int]:
         return lambda x: max(reader.most_images(x, most) for reader in readers)
