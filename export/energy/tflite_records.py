@@ -91,8 +91,15 @@ def tflite_bits(data: bytes) -> int:
     Args:
         data: bytes of a `.tflite` file.
 
+    Returns:
+        32 for float32, 8 for int8.
+
     Raises:
         ExportError: they compute in several types, in another type, or there is none of them.
+
+    Example:
+        >>> tflite_bits(convert(pkkd_tf.models.resnet20(), "custom_op"))
+        32
     """
     return _bits(Graph(data))
 

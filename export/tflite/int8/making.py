@@ -42,8 +42,8 @@ def make(
         ValueError: `bits` is out of its range.
         ExportError: there is no image, the network cannot be int8, a number of it is not finite,
             `bits` is given where there is no adder layer or the model says otherwise, layers of
-            rounded numbers are not those of `quantize_model`, or the delegate's outputs are not
-            those of `pkkd_tf.quantization.integer`.
+            rounded numbers are not those of `quantize_model`, or the file differs from the integer
+            reference: an adder layer at all, another operator by more than one step.
 
     Example:
         >>> data, report = make(student, images, "custom_ops/tflite/libadder_delegate.so")
