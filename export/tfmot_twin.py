@@ -26,6 +26,7 @@ from export import program
 from export.full_float32 import full_float32
 from export.program import ExportError
 from export.tflite.interpreters import Network
+from pkkd_tf.data import ImageDataset
 from pkkd_tf.optimizers.adder_sgd import adaptive_gradient
 
 try:
@@ -94,6 +95,13 @@ def run(options: dict[str, Any]) -> None:
     data = pkkd_tf.data.load(options["dataset"], options["data_dir"], seed=options["seed"])
     copy = twin(network)
     _check(network, copy, data.sample(16))
+    converted = _fine_tuned(copy, data, options)
+    atomic.write_files(output.parent, {output.name: converted})
+    print(f"written: {output}, {len(converted):,} bytes")
+
+
+def _fine_tuned(copy: tf_keras.Model, data: ImageDataset, options: dict[str, Any]) -> bytes:
+    """The file of a twin after its fine-tuning; says how accurate each step is."""
     batch, steps = options["batch_size"], options["steps"]
 
     def report(step: str, predict: Any) -> None:
@@ -107,8 +115,7 @@ def run(options: dict[str, Any]) -> None:
     report("trained, fake quantised", model.predict_on_batch)
     converted = convert(model)
     report(".tflite file", Network(converted))
-    atomic.write_files(output.parent, {output.name: converted})
-    print(f"written: {output}, {len(converted):,} bytes")
+    return converted
 
 
 @full_float32()

@@ -5,7 +5,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -13,6 +13,7 @@ from experiments import atomic
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 DPI = 150
 # Okabe and Ito's palette, by what is drawn.
@@ -36,6 +37,7 @@ SETTINGS = {
     "grid.linewidth": 0.7,
     "legend.frameon": False,
     "lines.linewidth": 1.6,
+    "hatch.linewidth": 0.6,
     "figure.facecolor": "white",
     "savefig.facecolor": "white",
 }
@@ -55,8 +57,17 @@ def picture(
         columns: the most panels in one row.
         size: width and height of one panel, inches.
     """
+    with figure(panels, columns, size) as (drawn, axes):
+        yield axes
+        _save(drawn, Path(png_path))
+
+
+@contextmanager
+def figure(
+    panels: int, columns: int, size: tuple[float, float]
+) -> Iterator[tuple["Figure", list["Axes"]]]:
+    """Gives a new figure and its panels; arguments and style of `picture`."""
     import matplotlib
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     columns = min(columns, panels)
@@ -68,14 +79,20 @@ def picture(
         axes = figure.subplots(rows, columns, squeeze=False).ravel().tolist()
         for spare in axes[panels:]:
             spare.remove()
-        yield axes[:panels]
-        _save(FigureCanvasAgg(figure), Path(png_path))
+        yield figure, axes[:panels]
 
 
-def _save(canvas: Any, path: Path) -> None:
-    data = io.BytesIO()
-    canvas.print_png(data, metadata={"Software": None})
-    atomic.write_files(path.parent, {path.name: data.getvalue()})
+def _save(figure: "Figure", path: Path) -> None:
+    atomic.write_files(path.parent, {path.name: png(figure)})
+
+
+def png(figure: "Figure") -> bytes:
+    """Draws a figure as a PNG; call it while the style is in force."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    file = io.BytesIO()
+    FigureCanvasAgg(figure).print_png(file, metadata={"Software": None})
+    return file.getvalue()
 
 
 def legend_below(axes: "Axes", columns: int = 2, drop: float = 0.17) -> None:

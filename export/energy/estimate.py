@@ -163,17 +163,8 @@ def _layer(
 
 def _total(layers: Iterable[LayerEnergy], constants: Constants) -> LayerEnergy:
     layers = list(layers)
-    records = [layer.record for layer in layers]
     return LayerEnergy(
-        record=LayerRecord(
-            name="total",
-            type="",
-            multiplications=sum(r.multiplications for r in records),
-            additions=sum(r.additions for r in records),
-            weights=sum(r.weights for r in records),
-            reads=tuple(size for r in records for size in r.reads),
-            writes=tuple(size for r in records for size in r.writes),
-        ),
+        record=_total_record([layer.record for layer in layers]),
         compute=sum(layer.compute for layer in layers),
         filters=sum(layer.filters for layer in layers),
         activations=sum(layer.activations for layer in layers),
@@ -183,6 +174,18 @@ def _total(layers: Iterable[LayerEnergy], constants: Constants) -> LayerEnergy:
         },
         memory=sum(layer.memory for layer in layers),
         memory_upper=sum(layer.memory_upper for layer in layers),
+    )
+
+
+def _total_record(records: Sequence[LayerRecord]) -> LayerRecord:
+    return LayerRecord(
+        name="total",
+        type="",
+        multiplications=sum(r.multiplications for r in records),
+        additions=sum(r.additions for r in records),
+        weights=sum(r.weights for r in records),
+        reads=tuple(size for r in records for size in r.reads),
+        writes=tuple(size for r in records for size in r.writes),
     )
 
 

@@ -1,30 +1,16 @@
 """Bars of the energies, the networks side by side."""
 
-import io
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from experiments.pictures import style
 from export.energy.estimate import LayerEnergy, NetworkEnergy
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-# Okabe and Ito's palette, which colour-blind readers tell apart.
-COLORS = ("#D55E00", "#0072B2")
-SETTINGS: dict[Any, Any] = {
-    "font.size": 9,
-    "axes.titlesize": 10,
-    "axes.titleweight": "bold",
-    "axes.titlelocation": "left",
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "axes.grid.axis": "y",
-    "axes.axisbelow": True,
-    "grid.color": "#E4E4E4",
-    "legend.frameon": False,
-    "hatch.linewidth": 0.6,
-}
+COLORS = (style.TEACHER, style.STUDENT)
+SIZE = (4.2, 3.9)  # of a panel, inches
 GROUPS = ("compute only", "with memory")
 WIDTH = 0.36
 
@@ -38,23 +24,12 @@ def bars(networks: Mapping[str, Sequence[NetworkEnergy]]) -> bytes:
     Returns:
         The PNG.
     """
-    import matplotlib
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    panels = list(zip(*networks.values(), strict=True))
-    defaults: dict[Any, Any] = {
-        key: v for key, v in matplotlib.rcParamsDefault.items() if key != "backend"
-    }
-    with matplotlib.rc_context({**defaults, **SETTINGS}):
-        figure = Figure((4.2 * len(panels), 3.9), dpi=150, layout="constrained")
-        all_axes = figure.subplots(1, len(panels), squeeze=False)[0]
-        for axes, energies in zip(all_axes, panels, strict=True):
+    formats = list(zip(*networks.values(), strict=True))
+    with style.figure(len(formats), len(formats), SIZE) as (figure, panels):
+        for axes, energies in zip(panels, formats, strict=True):
             _panel(axes, list(networks), energies)
         figure.legend(*_legend(list(networks)), loc="outside lower center", ncols=3, fontsize=8)
-        file = io.BytesIO()
-        FigureCanvasAgg(figure).print_png(file, metadata={"Software": None})
-    return file.getvalue()
+        return style.png(figure)
 
 
 def _panel(axes: "Axes", names: list[str], energies: Sequence[NetworkEnergy]) -> None:
@@ -67,6 +42,7 @@ def _panel(axes: "Axes", names: list[str], energies: Sequence[NetworkEnergy]) ->
     axes.set_ylabel("microjoules an image")
     axes.set_title(" / ".join(dict.fromkeys(energy.format for energy in energies)))
     axes.margins(y=0.14)
+    axes.grid(axis="x", visible=False)
     if len(energies) == 2:
         first, second = (energy.total for energy in energies)
         _ratio(axes, 0, first.compute, second.compute)
@@ -77,8 +53,8 @@ def _bar(axes: "Axes", x: float, total: LayerEnergy, color: str, memory: bool) -
     axes.bar(x, total.compute, WIDTH, color=color)
     height = total.with_memory if memory else total.compute
     if memory:
-        style: dict[str, Any] = {"color": "white", "edgecolor": color, "hatch": "////"}
-        axes.bar(x, total.memory, WIDTH, bottom=total.compute, **style)
+        pattern: dict[str, Any] = {"color": "white", "edgecolor": color, "hatch": "////"}
+        axes.bar(x, total.memory, WIDTH, bottom=total.compute, **pattern)
     axes.annotate(f"{height:.3g}", (x, height), (0, 2), textcoords="offset points", ha="center")
 
 

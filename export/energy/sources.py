@@ -70,8 +70,7 @@ def _read_tflite(file: str, flag: str) -> Source:
     if data[4:8] != b"TFL3":
         raise ExportError(f"{flag} must be an existing .tflite file. Received: '{file}'")
     try:
-        kind = "ANN" if has_adders(data) else "CNN"
-        records, bits = tflite_records(data), tflite_bits(data)
+        return _tflite_source(file, data)
     except ExportError:
         raise
     except Exception as error:  # of any class: nothing checks a damaged file's values before use
@@ -79,14 +78,15 @@ def _read_tflite(file: str, flag: str) -> Source:
             f"{flag} must be a whole .tflite file. "
             f"Received: '{file}', {type(error).__name__}: {error}"
         ) from error
-    library = build_delegate.LIBRARY
-    return Source(
-        file,
-        kind,
-        records,
-        bits,
-        lambda: measure.tflite_inference(data, library if library.is_file() else None),
-    )
+
+
+def _tflite_source(file: str, data: bytes) -> Source:
+    kind, library = "ANN" if has_adders(data) else "CNN", build_delegate.LIBRARY
+
+    def inference() -> Callable[[], Any]:
+        return measure.tflite_inference(data, library if library.is_file() else None)
+
+    return Source(file, kind, tflite_records(data), tflite_bits(data), inference)
 
 
 def named(read: Iterable[Source]) -> dict[str, Source]:

@@ -1,15 +1,14 @@
-"""What counting needs to know of a `.tflite` graph: sizes of one image, adders in builtin form."""
+"""What counting needs to know of a `.tflite` graph: types of tensors, sizes of one image."""
 
 import math
 from typing import Any
 
 import numpy as np
 
+from export.energy.adder_parts import VIEWS
 from export.program import ExportError
 from export.tflite.graph import Graph
 
-# Nothing moves: another shape of the same numbers.
-VIEWS = {"RESHAPE", "SQUEEZE", "EXPAND_DIMS"}
 BITS = {np.dtype(np.float32): 32, np.dtype(np.int8): 8}
 
 
@@ -18,34 +17,56 @@ def sizes_of_one_image(graph: Graph) -> dict[int, int]:
 
     The first axis may be the images alone or, after a change of shape, images times something.
     """
-    if len(graph.subgraph.inputs) != 1:
-        raise ExportError(
-            "A file whose operations are counted must map one batch of images. "
-            f"Received: {len(graph.subgraph.inputs)} inputs"
-        )
-    (images,) = graph.subgraph.inputs
-    batch = max(graph.shape(images)[0], 1)
-    sizes, rows = {int(images): _row(graph, images)}, {int(images): 1}
+    sizes = _Sizes(graph)
     for operator in graph.operators:
-        known = [int(t) for t in operator.inputs if t in sizes]
+        sizes.add_outputs(operator)
+    return sizes.sizes
+
+
+class _Sizes:
+    """Numbers and rows of one image in the tensors that are known so far, the images first."""
+
+    def __init__(self, graph: Graph):
+        if len(graph.subgraph.inputs) != 1:
+            raise ExportError(
+                "A file whose operations are counted must map one batch of images. "
+                f"Received: {len(graph.subgraph.inputs)} inputs"
+            )
+        images = int(graph.subgraph.inputs[0])
+        self.graph, self.batch = graph, max(graph.shape(images)[0], 1)
+        self.sizes, self.rows = {images: _row(graph, images)}, {images: 1}
+
+    def add_outputs(self, operator: Any) -> None:
+        """Adds the numbers that an operator computes from known ones; not sizes of shapes."""
+        known = [int(t) for t in operator.inputs if t in self.sizes]
         for tensor in map(int, operator.outputs):
-            if not known or graph.dtype(tensor) not in BITS:
-                continue
-            shape, name = graph.shape(tensor), graph.name(operator)
-            if name in VIEWS:
-                sizes[tensor] = sizes[known[0]]
-            elif name == "FULLY_CONNECTED":  # whose input may have axes of unknown sizes
-                outputs, terms = graph.shape(operator.inputs[1])
-                sizes[tensor] = sizes[known[0]] // terms * outputs
-            else:
-                counts = [rows[t] for t in known if t in rows]
-                if shape[0] <= 0 and not counts:
-                    raise _unknown(graph, known[0])
-                first = shape[0] // batch if shape[0] > 0 else max(counts)
-                sizes[tensor] = first * _row(graph, tensor)
-            if min(shape[1:], default=1) > 0:
-                rows[tensor] = sizes[tensor] // math.prod(shape[1:])
-    return sizes
+            if known and self.graph.dtype(tensor) in BITS:
+                self.sizes[tensor] = self._size(operator, tensor, known)
+                self._add_rows(tensor)
+
+    def _size(self, operator: Any, tensor: int, known: list[int]) -> int:
+        name = self.graph.name(operator)
+        if name in VIEWS:
+            return self.sizes[known[0]]
+        if name == "FULLY_CONNECTED":  # whose input may have axes of unknown sizes
+            outputs, terms = self.graph.shape(operator.inputs[1])
+            return self.sizes[known[0]] // terms * outputs
+        return self._first_axis(tensor, known) * _row(self.graph, tensor)
+
+    def _first_axis(self, tensor: int, known: list[int]) -> int:
+        """How many rows one image has: as the file says, or as many as the inputs."""
+        first = self.graph.shape(tensor)[0]
+        if first > 0:
+            return first // self.batch
+        counts = [self.rows[t] for t in known if t in self.rows]
+        if not counts:
+            raise _unknown(self.graph, known[0])
+        return max(counts)
+
+    def _add_rows(self, tensor: int) -> None:
+        sizes = self.graph.shape(tensor)[1:]
+        if min(sizes, default=1) > 0:
+            self.rows[tensor] = self.sizes[tensor] // math.prod(sizes)
 
 
 def _row(graph: Graph, tensor: int) -> int:
@@ -60,45 +81,6 @@ def _unknown(graph: Graph, tensor: int) -> ExportError:
         "Operations can be counted for a known image size only: export the network for one. "
         f"Received: tensor={graph.tensor_name(tensor)!r}, shape={graph.shape(tensor)}"
     )
-
-
-class AdderParts:
-    """Finds SUB, ABS, SUM in a row, changes of shape between them aside."""
-
-    def __init__(self, graph: Graph):
-        self.graph = graph
-        self.makers = {int(t): o for o in graph.operators for t in o.outputs}
-        self.readers: dict[int, list[Any]] = {}
-        for operator in graph.operators:
-            for tensor in operator.inputs:
-                self.readers.setdefault(int(tensor), []).append(operator)
-
-    def difference(self, operator: Any) -> int | None:
-        """What the SUB writes, if the operator is the SUB or SUM of such a row."""
-        name = self.graph.name(operator)
-        if name == "SUB":
-            magnitude = self._reader(operator, "ABS")
-            summed = None if magnitude is None else self._reader(magnitude, "SUM")
-            return None if summed is None else int(operator.outputs[0])
-        magnitude = self._maker(operator, "ABS") if name == "SUM" else None
-        subtraction = None if magnitude is None else self._maker(magnitude, "SUB")
-        return None if subtraction is None else int(subtraction.outputs[0])
-
-    def _reader(self, operator: Any, name: str) -> Any | None:
-        """The one operator that reads the output, if it has this name."""
-        readers = self.readers.get(int(operator.outputs[0]), [])
-        found = self.graph.name(readers[0]) if len(readers) == 1 else None
-        if found in VIEWS:
-            return self._reader(readers[0], name)
-        return readers[0] if found == name else None
-
-    def _maker(self, operator: Any, name: str) -> Any | None:
-        """The operator that makes the first input, if it has this name."""
-        maker = self.makers.get(int(operator.inputs[0]))
-        found = None if maker is None else self.graph.name(maker)
-        if found in VIEWS:
-            return self._maker(maker, name)
-        return maker if found == name else None
 
 
 def dtype_of(graph: Graph, tensor: int) -> np.dtype:

@@ -4,8 +4,9 @@ import math
 from collections.abc import Iterator
 from typing import Any
 
+from export.energy.adder_parts import VIEWS, AdderParts
 from export.energy.records import LayerRecord
-from export.energy.tflite_graph import BITS, VIEWS, AdderParts, dtype_of, sizes_of_one_image
+from export.energy.tflite_graph import BITS, dtype_of, sizes_of_one_image
 from export.program import ExportError
 from export.tflite.graph import Graph
 from export.tflite.responses import CUSTOM_OPERATOR
@@ -90,8 +91,15 @@ def tflite_bits(data: bytes) -> int:
     Args:
         data: bytes of a `.tflite` file.
 
+    Returns:
+        32 for float32, 8 for int8.
+
     Raises:
         ExportError: they compute in several types, in another type, or there is none of them.
+
+    Example:
+        >>> tflite_bits(convert(pkkd_tf.models.resnet20(), "custom_op"))
+        32
     """
     return _bits(Graph(data))
 

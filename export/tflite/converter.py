@@ -78,22 +78,9 @@ def _check_ends(model: keras.Model) -> None:
 
 
 def _convert(model: keras.Model, **options: Any) -> bytes:
-    shape = [None, *model.inputs[0].shape[1:]]
-    trained = [variable.numpy() for variable in model.trainable_variables]
-    other = [variable.numpy() for variable in model.non_trainable_variables]
-
-    @tf.function(input_signature=[tf.TensorSpec(shape, tf.float32, "images")], autograph=False)
-    def network(images: tf.Tensor) -> dict[str, tf.Tensor]:
-        weights = ([tf.constant(value) for value in group] for group in (trained, other))
-        logits, _ = model.stateless_call(*weights, images, training=False)
-        return {"logits": logits}
-
-    # With an object to hold it, the network goes through a SavedModel, which keeps the function
-    # of the custom operator whole.
-    holder = tf.Module()
-    holder.network = network
+    holder = _as_module(model)
     converter = tf.lite.TFLiteConverter.from_concrete_functions(
-        [network.get_concrete_function()], holder
+        [holder.network.get_concrete_function()], holder
     )
     for name, value in options.items():
         setattr(converter, name, value)
@@ -104,6 +91,26 @@ def _convert(model: keras.Model, **options: Any) -> bytes:
             "Every layer of the network must be one that TFLite knows. "
             f"Received: {_first_line(error)}"
         ) from error
+
+
+def _as_module(model: keras.Model) -> tf.Module:
+    """The network as a function of images alone, held by an object.
+
+    With one, it goes through a SavedModel, which keeps the function of the custom operator whole.
+    """
+    shape = [None, *model.inputs[0].shape[1:]]
+    trained = [variable.numpy() for variable in model.trainable_variables]
+    other = [variable.numpy() for variable in model.non_trainable_variables]
+
+    @tf.function(input_signature=[tf.TensorSpec(shape, tf.float32, "images")], autograph=False)
+    def network(images: tf.Tensor) -> dict[str, tf.Tensor]:
+        weights = ([tf.constant(value) for value in group] for group in (trained, other))
+        logits, _ = model.stateless_call(*weights, images, training=False)
+        return {"logits": logits}
+
+    module = tf.Module()
+    module.network = network
+    return module
 
 
 def _first_line(error: Exception) -> str:

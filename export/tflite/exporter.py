@@ -58,9 +58,9 @@ def export_tflite(
         ExportError: the model cannot be read or converted, `output` is taken, there is no
             delegate or no calibration image, a float format is given what is for int8, a network
             fine-tuned in rounded numbers has other `bits`, or a number of an int8 network is not
-            finite. Outputs differ: of float formats by more than 1e-4
-            from the network's, of int8 at all from `pkkd_tf.quantization.integer`'s; nothing is
-            written then.
+            finite. Outputs differ: of float formats by more than 1e-4 from the network's, of int8
+            from the integer reference's, those of an adder layer at all, those of another operator
+            by more than one step; nothing is written then.
 
     Example:
         >>> export_tflite("student.keras", "student.tflite")["difference"]

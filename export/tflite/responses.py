@@ -62,18 +62,7 @@ def _response(x: tf.Tensor, filters: tf.Tensor, geometry: Geometry, most_chunks:
 @tf.autograph.experimental.do_not_convert
 def custom(x: tf.Tensor, filters: tf.Tensor, geometry: Geometry) -> tf.Tensor:
     """The same as one custom operator AdderConv2D; arguments, result and errors of `portable`."""
-    (top, bottom), (left, right) = static_pads(x, filters.shape, geometry)
-    options = {
-        "stride_h": geometry.strides[0],
-        "stride_w": geometry.strides[1],
-        "pad_top": top,
-        "pad_bottom": bottom,
-        "pad_left": left,
-        "pad_right": right,
-        "dilation_h": geometry.dilations[0],
-        "dilation_w": geometry.dilations[1],
-        "groups": geometry.groups,
-    }
+    options = _options(x, filters.shape, geometry)
     attributes = "".join(
         f' attr {{ key: "{name}" value {{ i: {value} }} }}' for name, value in options.items()
     )
@@ -87,6 +76,22 @@ def custom(x: tf.Tensor, filters: tf.Tensor, geometry: Geometry) -> tf.Tensor:
         return _response(x, filters, geometry, most_chunks=1)  # the converter leaves it out
 
     return operator(x, filters)
+
+
+def _options(x: tf.Tensor, kernel: Any, geometry: Geometry) -> dict[str, int]:
+    """The options of the custom operator."""
+    (top, bottom), (left, right) = static_pads(x, kernel, geometry)
+    return {
+        "stride_h": geometry.strides[0],
+        "stride_w": geometry.strides[1],
+        "pad_top": top,
+        "pad_bottom": bottom,
+        "pad_left": left,
+        "pad_right": right,
+        "dilation_h": geometry.dilations[0],
+        "dilation_w": geometry.dilations[1],
+        "groups": geometry.groups,
+    }
 
 
 def static_pads(x: tf.Tensor, kernel: Any, geometry: Geometry) -> Any:

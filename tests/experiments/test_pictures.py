@@ -56,9 +56,9 @@ def drawn(monkeypatch):
     seen = []
     save = style._save
 
-    def keep(canvas, path):
-        seen.extend(canvas.figure.axes)
-        save(canvas, path)
+    def keep(figure, path):
+        seen.extend(figure.axes)
+        save(figure, path)
 
     monkeypatch.setattr(style, "_save", keep)
     return seen

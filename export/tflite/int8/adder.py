@@ -11,7 +11,7 @@ from pkkd_tf.quantization.integer import LEAST, MOST_BIAS, MOST_SHIFT
 
 MOST_MULTIPLIER = 2**31 - 1
 FLOAT_OPTIONS = ("affine", "relu", "relu6", "residual")
-OPERATIONS = 1 << 28  # |x - f| a layer, for its mean errors
+ERROR_OPERATIONS = 1 << 28  # |x - f| a layer, for its mean errors
 
 
 def quantize_adder(
@@ -37,7 +37,7 @@ def quantize_adder(
     y = scales[operator.outputs[0]]
     correction = -layer.cut_off(x)
     if sample is not None:
-        sample = layer.images(sample, OPERATIONS)
+        sample = layer.images(sample, ERROR_OPERATIONS)
         difference = layer.response(sample) - layer.response(sample, x)
         correction += difference.mean((0, 1, 2), dtype=np.float64)
     multiplier = -layer.scale * x.step / y.step

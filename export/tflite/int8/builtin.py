@@ -75,27 +75,34 @@ def images_of(graph: Graph, operator: Any) -> int:
 
 
 def _quantize_filters(graph: Graph, operator: Any, x: Scale, axis: int) -> None:
-    number = operator.inputs[1]
-    filters = graph.constant(number).astype(np.float64)
-    outputs = filters.shape[axis]
-    others = tuple(i for i in range(filters.ndim) if i != axis)
-    place = operator.inputs.index(images_of(graph, operator)) + 1
-    place = max(place, 2)  # of the bias, behind images and filters
-    bias = np.zeros(outputs)
-    if len(operator.inputs) > place and operator.inputs[place] >= 0:
-        bias = graph.constant(operator.inputs[place]).astype(np.float64)
-    steps = np.abs(filters).max(others) / MOST_FILTER
-    steps = np.maximum(steps, np.abs(bias) / (x.step * MOST_BIAS))
-    steps = np.where(steps > 0, steps, 1.0).astype(np.float32).astype(np.float64)
-    shape = [outputs if i == axis else 1 for i in range(filters.ndim)]
+    name = graph.tensor_name(operator.inputs[1])
+    filters = graph.constant(operator.inputs[1]).astype(np.float64)
+    place = max(operator.inputs.index(images_of(graph, operator)) + 1, 2)  # of the bias
+    bias = _bias(graph, operator, place, filters.shape[axis])
+    steps = _filter_steps(filters, bias, x.step, axis)
+    shape = [-1 if i == axis else 1 for i in range(filters.ndim)]
     integers = np.clip(np.rint(filters / steps.reshape(shape)), -MOST_FILTER, MOST_FILTER)
-    name = graph.tensor_name(number)
     quantized = graph.add_constant(integers.astype(np.int8), name)
     graph.set_scale(quantized, steps, 0, axis)
     biases = graph.add_constant(np.rint(bias / (x.step * steps)).astype(np.int32), f"{name}/bias")
     graph.set_scale(biases, x.step * steps, 0)
     operator.inputs = [*operator.inputs[:place], biases]
     operator.inputs[1] = quantized
+
+
+def _bias(graph: Graph, operator: Any, place: int, outputs: int) -> np.ndarray:
+    """The bias, which stands behind images and filters; zeros where there is none."""
+    if len(operator.inputs) <= place or operator.inputs[place] < 0:
+        return np.zeros(outputs)
+    return graph.constant(operator.inputs[place]).astype(np.float64)
+
+
+def _filter_steps(filters: np.ndarray, bias: np.ndarray, step: float, axis: int) -> np.ndarray:
+    """The step of each output's filters, large enough for its bias; float32's values."""
+    others = tuple(i for i in range(filters.ndim) if i != axis)
+    steps = np.abs(filters).max(others) / MOST_FILTER
+    steps = np.maximum(steps, np.abs(bias) / (step * MOST_BIAS))
+    return np.where(steps > 0, steps, 1.0).astype(np.float32).astype(np.float64)
 
 
 def _quantize_constants(graph: Graph, operator: Any, joined: Scale | None) -> None:

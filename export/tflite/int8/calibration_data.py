@@ -54,6 +54,16 @@ def _read_array(path: str | os.PathLike, dataset: str | None) -> np.ndarray:
             "--dataset goes with a folder; a .npy file holds preprocessed images of itself. "
             f"Received: dataset={dataset!r}, calibration_data='{path}'"
         )
+    images = _load(path)
+    if not np.issubdtype(images.dtype, np.floating):
+        raise ExportError(
+            "Calibration images must be preprocessed as in the training, so real numbers. "
+            f"Received: calibration_data='{path}', type={images.dtype}"
+        )
+    return images
+
+
+def _load(path: str | os.PathLike) -> np.ndarray:
     try:
         images = np.load(path, allow_pickle=False)
     except Exception as error:  # of many classes, where a header is damaged
@@ -64,11 +74,6 @@ def _read_array(path: str | os.PathLike, dataset: str | None) -> np.ndarray:
     if not isinstance(images, np.ndarray):
         raise ExportError(
             f"--calibration_data must hold one array. Received: '{path}', an archive of several"
-        )
-    if not np.issubdtype(images.dtype, np.floating):
-        raise ExportError(
-            "Calibration images must be preprocessed as in the training, so real numbers. "
-            f"Received: calibration_data='{path}', type={images.dtype}"
         )
     return images
 

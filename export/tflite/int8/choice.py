@@ -19,7 +19,7 @@ from export.tflite.responses import CUSTOM_OPERATOR
 from pkkd_tf.quantization import calibration
 from pkkd_tf.quantization.integer import LEAST, MOST
 
-OPERATIONS = 1 << 26  # |x - f| a layer and candidate, at most
+SEARCH_OPERATIONS = 1 << 26  # |x - f| a layer and candidate, at most
 # Of a step that is added, or of a product's, to that of the sum: from 2**8 on TFLite's ADD errs,
 # and its convolutions have no kernel.
 LARGEST_RATIO = 2**7
@@ -134,9 +134,8 @@ def _of_tensors(observed: Observation, group: list[int], known: Known) -> Scale 
 
 def _best(graph: Graph, observed: Observation, readers: list, bounds: Any, bits: int) -> Scale:
     layers = [AdderLayer(graph, operator) for operator in readers]
-    images = [
-        a.images(observed.samples[int(o.inputs[0])], OPERATIONS) for a, o in zip(layers, readers)
-    ]
+    samples = [observed.samples[int(operator.inputs[0])] for operator in readers]
+    images = [layer.images(x, SEARCH_OPERATIONS) for layer, x in zip(layers, samples)]
     exact = [layer.response(x) for layer, x in zip(layers, images)]
 
     def error(low: float, high: float) -> float:

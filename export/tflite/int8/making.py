@@ -9,14 +9,10 @@ import numpy as np
 from export.full_float32 import full_float32
 from export.program import ExportError
 from export.tflite.converter import convert, convert_int8
-from export.tflite.graph import Graph
-from export.tflite.int8 import reference
+from export.tflite.int8.checking import check_file
 from export.tflite.int8.known import Known, known_ranges
-from export.tflite.int8.observation import Probe
 from export.tflite.int8.quantizer import BITS, quantize
-from export.tflite.int8.ties import tied_tensors
 from export.tflite.interpreters import Network
-from export.tflite.responses import CUSTOM_OPERATOR
 from export.tflite.stand_ins import has_adder_layers, rounded_layers
 from pkkd_tf import quantization
 
@@ -46,8 +42,8 @@ def make(
         ValueError: `bits` is out of its range.
         ExportError: there is no image, the network cannot be int8, a number of it is not finite,
             `bits` is given where there is no adder layer or the model says otherwise, layers of
-            rounded numbers are not those of `quantize_model`, or the delegate's outputs are not
-            those of `pkkd_tf.quantization.integer`.
+            rounded numbers are not those of `quantize_model`, or the file differs from the integer
+            reference: an adder layer at all, another operator by more than one step.
 
     Example:
         >>> data, report = make(student, images, "custom_ops/tflite/libadder_delegate.so")
@@ -62,6 +58,11 @@ def make(
         _check_without_adders(model, bits)
         data = convert_int8(model, images)
         return data, _report(model, data, None, images)
+    data = _quantized(model, images, delegate, bits)
+    return data, _report(model, data, delegate, images)
+
+
+def _quantized(model: keras.Model, images: np.ndarray, delegate: Any, bits: int | None) -> bytes:
     plain, known = model, Known()
     if quantization.tensor_ranges(model):
         plain = quantization.strip_quantization(model)
@@ -71,8 +72,8 @@ def make(
     _check_stripped(plain)
     bits = BITS[1] if bits is None else bits
     data = quantize(convert(plain, "custom_op"), images, delegate, bits, known)
-    _check(data, delegate, images[:CHECKED])
-    return data, _report(model, data, delegate, images)
+    check_file(data, delegate, images[:CHECKED])
+    return data
 
 
 def _check_without_adders(model: keras.Model, bits: int | None) -> None:
@@ -125,51 +126,6 @@ def _check_stripped(model: keras.Model) -> None:
             "Layers of rounded numbers must be those of a network that quantize_model made, by "
             f"itself and not inside another one. Received: layers={left}"
         )
-
-
-def _check(data: bytes, delegate: Any, images: np.ndarray) -> None:
-    """Every operator that the reference knows, on the numbers that reach it, against it."""
-    graph = Graph(data)
-    _check_ties(graph)
-    values = Probe(data, delegate)(images)
-    for operator in graph.operators:
-        expected = reference.compute(graph, operator, values)
-        if expected is None:
-            continue
-        actual = values.setdefault(int(operator.outputs[0]), expected)
-        if not _agrees(graph.name(operator), expected, actual):
-            raise ExportError(
-                "The int8 file must give the integer reference's outputs, those of adder layers "
-                "bit for bit; it was not written. Received: "
-                f"operator={graph.name(operator)}, outputs that differ in "
-                f"{graph.tensor_name(operator.outputs[0])}={_differing(expected, actual)}"
-            )
-
-
-def _agrees(name: str, expected: np.ndarray, actual: np.ndarray) -> bool:
-    """TFLite's own operators have several kernels, which may round to the next integer."""
-    if name == CUSTOM_OPERATOR or expected.shape != actual.shape:
-        return np.array_equal(expected, actual)
-    return bool((np.abs(expected.astype(np.int64) - actual) <= 1).all())
-
-
-def _differing(expected: np.ndarray, actual: np.ndarray) -> str:
-    if expected.shape != actual.shape:
-        return f"all, {actual.shape} instead of {expected.shape}"
-    return f"{np.mean(expected != actual):.1%}"
-
-
-def _check_ties(graph: Graph) -> None:
-    """Operators that move integers without computing give them the meaning they had."""
-    for operator in graph.operators:
-        *inputs, output = tied_tensors(graph, operator) or [operator.outputs[0]]
-        scale = graph.scale(output)
-        if graph.dtype(output) == np.int8 and any(graph.scale(t) != scale for t in inputs):
-            raise ExportError(
-                f"Input and output of a {graph.name(operator)} must have one step and zero point; "
-                f"the file was not written. Received: {graph.tensor_name(output)}, "
-                f"input={[graph.scale(t) for t in inputs]}, output={scale}"
-            )
 
 
 @full_float32()

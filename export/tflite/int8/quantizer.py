@@ -62,18 +62,8 @@ def quantize(
     take_in_relu6(graph)
     known = known or Known()
     chosen = choice.choose(graph, observed, bits, known)
-    for operator in list(graph.operators):
-        if graph.name(operator) == CUSTOM_OPERATOR:
-            sample = None if known.filters else observed.samples[int(operator.inputs[0])]
-            quantize_adder(graph, operator, chosen, sample)
-        elif not _computes_shapes(graph, operator):
-            builtin.quantize_builtin(graph, operator, chosen)
-    for tensor, scale in chosen.items():
-        graph.set_type(tensor, np.int8)
-        graph.set_scale(tensor, scale.step, scale.zero)
-    for tensor, scale in chosen.items():
-        if scale.high < MOST and not _is_bounded(graph, tensor):
-            _bound(graph, tensor, scale)
+    _quantize_operators(graph, chosen, None if known.filters else observed.samples)
+    _quantize_tensors(graph, chosen)
     graph.drop_unread()
     return graph.to_bytes()
 
@@ -83,7 +73,7 @@ def _read_by_adders(graph: Graph) -> dict[int, Callable[[np.ndarray], int]]:
     layers: dict[int, list[scales.AdderLayer]] = {}
     for operator in graph.named(CUSTOM_OPERATOR):
         layers.setdefault(int(operator.inputs[0]), []).append(scales.AdderLayer(graph, operator))
-    most = max(choice.OPERATIONS, adder.OPERATIONS)
+    most = max(choice.SEARCH_OPERATIONS, adder.ERROR_OPERATIONS)
 
     def wanted(readers: list[scales.AdderLayer]) -> Callable[[np.ndarray], int]:
         return lambda x: max(reader.most_images(x, most) for reader in readers)
@@ -105,6 +95,26 @@ def _check_operators(graph: Graph) -> None:
 def _computes_shapes(graph: Graph, operator: Any) -> bool:
     integers = graph.dtype(operator.outputs[0]) in (np.int32, np.int64)
     return integers and graph.name(operator) in SHAPES
+
+
+def _quantize_operators(
+    graph: Graph, chosen: dict[int, Scale], samples: dict[int, np.ndarray] | None
+) -> None:
+    for operator in list(graph.operators):
+        if graph.name(operator) == CUSTOM_OPERATOR:
+            sample = None if samples is None else samples[int(operator.inputs[0])]
+            quantize_adder(graph, operator, chosen, sample)
+        elif not _computes_shapes(graph, operator):
+            builtin.quantize_builtin(graph, operator, chosen)
+
+
+def _quantize_tensors(graph: Graph, chosen: dict[int, Scale]) -> None:
+    for tensor, scale in chosen.items():
+        graph.set_type(tensor, np.int8)
+        graph.set_scale(tensor, scale.step, scale.zero)
+    for tensor, scale in chosen.items():
+        if scale.high < MOST and not _is_bounded(graph, tensor):
+            _bound(graph, tensor, scale)
 
 
 def _is_bounded(graph: Graph, tensor: int) -> bool:

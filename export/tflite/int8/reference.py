@@ -1,7 +1,8 @@
-"""An int8 network in NumPy: what every interpreter, delegate and kernel must give, bit for bit.
+"""An int8 network in NumPy, which an exported file is compared with, operator by operator.
 
-Builtin operators are computed as XNNPACK does, which both interpreters use: products summed in
-int32, scaled in float32, rounded to the nearest even. Averages, and sums and products of tensors
+AdderConv2D must give it bit for bit; TFLite's own operators to one step, as TFLite has several
+kernels for them. These are computed as XNNPACK does, which both interpreters use: products summed
+in int32, scaled in float32, rounded to the nearest even. Averages, and sums and products of tensors
 whose steps differ much (`arithmetic`), are left to TFLite's own kernels, and computed as those do.
 """
 
