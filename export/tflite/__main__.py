@@ -13,16 +13,19 @@
 
 A float file's outputs are compared with the network's before it is written. An int8 file is
 compared operator by operator with an integer reference: adder layers bit for bit, all others to
-one step, as TFLite has several kernels for them.
+one step, as TFLite has several kernels for them. How near it is to the network is printed, with a
+warning where it is of no use.
 A network without adder layers becomes int8 by TFLite's converter.
 """
+
+import sys
 
 import numpy as np
 from absl import flags
 
 from export import program
 from export.program import ExportError
-from export.tflite import FORMATS, export_tflite, int8
+from export.tflite import FORMATS, export_tflite, int8, verdict
 from pkkd_tf.data import PREPROCESSING
 
 
@@ -40,17 +43,12 @@ def main() -> None:
         images,
         values.bits,
     )
-    print("operators: " + ", ".join(f"{n} {name}" for name, n in report["operators"].items()))
-    if not report["alive"]:
-        print("the outputs do not depend on the image, so comparing them says little")
-    if images is None:
-        print(f"outputs equal the network's to {report['difference']:.1e}")
-    else:
-        print(
-            f"outputs differ from the network's by {report['difference']:.1%}; "
-            f"{report['agreement']:.1%} of {len(images)} calibration images get the same class"
-        )
+    for line in verdict.sentences(report, None if images is None else len(images)):
+        print(line)
     print(f"output: {values.output} ({report['bytes']:,} bytes)")
+    doubt = None if images is None else verdict.warning(report)
+    if doubt is not None:
+        print(doubt, file=sys.stderr)
 
 
 def _check_flags() -> None:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from export.program import ExportError
-from export.tflite import Network, convert, export_tflite, int8
+from export.tflite import Network, convert, export_tflite, int8, verdict
 from export.tflite.graph import Graph, get_options
 from export.tflite.int8 import reference
 from export.tflite.int8.adder import fixed_point
@@ -291,6 +291,48 @@ def test_wrong_integers_are_not_written(network, tmp_path, monkeypatch):
     assert not (tmp_path / "x.tflite").exists()
 
 
+REPORT = {"operators": {"AdderConv2D": 2}, "difference": 0.02, "agreement": 0.97, "alive": True}
+
+
+@pytest.mark.parametrize(
+    "found, of_use",
+    [
+        ({}, True),
+        ({"difference": 1.3}, False),
+        ({"agreement": 0.31}, False),
+        ({"agreement": 0.31, "alive": False}, True),
+        ({"difference": 1.3, "alive": False}, False),
+    ],
+)
+def test_a_file_of_no_use_is_warned_of(found, of_use):
+    report = {**REPORT, **found}
+    sentence = verdict.warning(report)
+    assert (sentence is None) == of_use
+    if not of_use:
+        difference, agreement = report["difference"], report["agreement"]
+        expected = f"by {difference:.1%} and give the same class for {agreement:.1%}"
+        assert sentence.startswith("warning: the file is of no use") and expected in sentence
+
+
+@pytest.mark.slow
+def test_a_file_of_no_use_is_written_with_a_warning(tmp_path):
+    """Four values are too few for adder layers whose filters are those of their initialization."""
+    keras.utils.set_random_seed(0)
+    norms = [keras.layers.BatchNormalization(momentum=0.5) for _ in range(2)]
+    adders = [AdderConv2D(8, 3, padding="same") for _ in range(2)]
+    layers = [adders[0], norms[0], keras.layers.ReLU(), adders[1], norms[1]]
+    model = calibrated(sequential((6, 6, 3), *layers, keras.layers.Flatten()))
+    model.save(tmp_path / "x.keras")
+    np.save(tmp_path / "images.npy", images(model, 16))
+    delegate_library.path()
+    command = [sys.executable, "-m", "export.tflite", f"--model={tmp_path / 'x.keras'}"]
+    command += [f"--output={tmp_path / 'x.tflite'}", "--format=int8", "--bits=2"]
+    command += [f"--calibration_data={tmp_path / 'images.npy'}"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0 and (tmp_path / "x.tflite").is_file()
+    assert "warning: the file is of no use" in done.stderr
+
+
 @pytest.mark.slow
 def test_command(network, tmp_path):
     network.save(tmp_path / "x.keras")
@@ -300,6 +342,7 @@ def test_command(network, tmp_path):
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert "of 256 calibration images get the same class" in done.stdout
+    assert "warning: the file" not in done.stderr
     data = (tmp_path / "x.tflite").read_bytes()
     assert len(data) < 0.4 * len(convert(network, "custom_op"))
     assert_equals_reference(data, images(network, 2))
