@@ -6,12 +6,13 @@ import keras
 import tensorflow as tf
 
 
-def label_loss(labels: Any, logits: Any) -> tf.Tensor:
+def label_loss(labels: Any, logits: Any, weights: Any = None) -> tf.Tensor:
     """Mean cross-entropy `CE(logits, labels)`, nats per image, in float32.
 
     Args:
         labels: class numbers (N,) or probabilities (N, classes).
         logits: tensor (N, classes).
+        weights: of each image's term, (N,); the sum is divided by N, as in Keras. None: all 1.
 
     Returns:
         Scalar float32.
@@ -27,10 +28,12 @@ def label_loss(labels: Any, logits: Any) -> tf.Tensor:
         each = tf.nn.softmax_cross_entropy_with_logits(tf.cast(labels, tf.float32), logits)
     else:
         each = tf.nn.sparse_softmax_cross_entropy_with_logits(tf.cast(labels, tf.int32), logits)
-    return tf.reduce_mean(each)
+    return _mean(each, weights)
 
 
-def distillation_loss(student: Any, teacher: Any, temperature: float = 1.0) -> tf.Tensor:
+def distillation_loss(
+    student: Any, teacher: Any, temperature: float = 1.0, weights: Any = None
+) -> tf.Tensor:
     """`T^2 * CE(softmax(student / T), softmax(teacher / T))`, nats per image, in float32.
 
     The factor keeps the gradient's size independent of the temperature. Source: Hinton, Vinyals,
@@ -41,6 +44,7 @@ def distillation_loss(student: Any, teacher: Any, temperature: float = 1.0) -> t
         student: logits (N, classes).
         teacher: logits (N, classes).
         temperature: float > 0.
+        weights: as of `label_loss`.
 
     Returns:
         Scalar float32; its minimum over `student` is the teacher's entropy, not 0.
@@ -51,7 +55,7 @@ def distillation_loss(student: Any, teacher: Any, temperature: float = 1.0) -> t
     student, teacher = tf.cast(student, tf.float32), tf.cast(teacher, tf.float32)
     target = tf.nn.softmax(teacher / temperature)
     each = tf.nn.softmax_cross_entropy_with_logits(target, student / temperature)
-    return tf.reduce_mean(each) * temperature**2
+    return _mean(each, weights) * temperature**2
 
 
 def accuracy(labels: Any, logits: Any) -> tf.Tensor:
@@ -75,6 +79,10 @@ def accuracy(labels: Any, logits: Any) -> tf.Tensor:
         labels = tf.argmax(labels, -1)
     matches = tf.argmax(logits, -1) == tf.cast(labels, tf.int64)
     return keras.ops.cast(matches, "float32")
+
+
+def _mean(each: tf.Tensor, weights: Any) -> tf.Tensor:
+    return tf.reduce_mean(each if weights is None else each * weights)
 
 
 def _are_probabilities(labels: tf.Tensor, logits: tf.Tensor) -> bool:

@@ -52,7 +52,9 @@ class PKKD(TrainedModel, StoredModel):
     `.keras` saving and loading (both optimizers' state included) and `tf.distribute` strategies
     work as for every Keras model; the statistics of the
     batch that features are normalised with are each replica's own. Inputs are images and
-    labels: class numbers (N,) or probabilities (N, classes). Logs: `loss`, `accuracy`,
+    labels: class numbers (N,) or (N, 1), or probabilities (N, classes). `class_weight` and
+    `sample_weight` weigh each image's terms of the losses on logits, as Keras weighs a loss;
+    accuracies and the feature loss know none. Logs: `loss`, `accuracy`,
     `ce_loss`; with a teacher `kd_loss`, `teacher_loss`, `teacher_accuracy`; with features
     `feature_loss`, `beta`, `feature_share`, `effective_rank`, `exponent`; `filter_rms`. The parts
     are logged before their weights: `loss = ce_loss + alpha * kd_loss + beta * feature_loss` plus

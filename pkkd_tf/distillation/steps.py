@@ -2,7 +2,7 @@
 
 import functools
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import keras
 import tensorflow as tf
@@ -22,29 +22,73 @@ def scoped(name: str) -> Callable[[Callable], Callable]:
     return decorate
 
 
-def part(images: Any, labels: Any, number: int, count: int) -> tuple[Any, Any, Any]:
+class Batch(NamedTuple):
+    """What a step is given.
+
+    Attributes:
+        images: tensor (N, ...), or a structure of such.
+        labels: class numbers (N,) or probabilities (N, classes).
+        weights: of each image's losses, (N,), or None: all 1.
+    """
+
+    images: Any
+    labels: Any
+    weights: Any = None
+
+
+def unpack(data: Any) -> Batch:
+    """A batch as Keras' `fit` and `evaluate` hand it on.
+
+    Class numbers and weights may be columns (N, 1), as those of `keras.datasets` are.
+
+    Raises:
+        ValueError: there are no labels.
+    """
+    images, labels, weights = keras.utils.unpack_x_y_sample_weight(data)
+    if labels is None:
+        raise ValueError(f"PKKD trains on (images, labels). Received: labels={labels}")
+    return Batch(images, _without_column(labels), None if weights is None else _flat(weights))
+
+
+def _without_column(labels: Any) -> Any:
+    """There are at least two classes, so a column holds class numbers."""
+    labels = tf.convert_to_tensor(labels)
+    return tf.squeeze(labels, 1) if labels.shape.rank == 2 and labels.shape[1] == 1 else labels
+
+
+def _flat(weights: Any) -> tf.Tensor:
+    weights = tf.cast(tf.convert_to_tensor(weights), tf.float32)
+    if weights.shape.rank not in (1, 2) or weights.shape[1:] not in ([], [1]):
+        raise ValueError(
+            "`sample_weight` must be a number for each image, (N,). "
+            f"Received: sample_weight.shape={weights.shape}"
+        )
+    return tf.reshape(weights, [-1])
+
+
+def part(batch: Batch, number: int, count: int) -> tuple[Batch, Any]:
     """Part `number` of `count` (almost) equal ones of a batch.
 
     Args:
-        images: tensor whose first dimension is at least `count`, or a structure of such.
-        labels: tensor of the same first dimension.
+        batch: of at least `count` images.
         number: int in 0 .. count - 1.
         count: int.
 
     Returns:
-        (images, labels, share of the batch); the shares of all parts sum to 1.
+        (part, share of the batch); the shares of all parts sum to 1.
     """
     if count == 1:
-        return images, labels, 1.0
-    size = tf.shape(labels)[0]
+        return batch, 1.0
+    size = tf.shape(batch.labels)[0]
     enough = tf.debugging.assert_greater_equal(
         size, count, "A batch must hold at least `accumulate_steps` images a replica."
     )
     with tf.control_dependencies([] if enough is None else [enough]):
         first, last = size * number // count, size * (number + 1) // count
     share = tf.cast(last - first, tf.float32) / tf.cast(size, tf.float32)
-    images = tf.nest.map_structure(lambda x: x[first:last], images)
-    return images, labels[first:last], share
+    weights = None if batch.weights is None else batch.weights[first:last]
+    images = tf.nest.map_structure(lambda x: x[first:last], batch.images)
+    return Batch(images, batch.labels[first:last], weights), share
 
 
 def after(done: Sequence[Any], value: Any) -> Any:

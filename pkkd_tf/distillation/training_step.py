@@ -16,14 +16,15 @@ class TrainedModel(LoggedModel):
 
     def train_step(self, data: Any) -> dict[str, Any]:
         """One step of both networks on one batch of images and labels."""
-        images, labels = _unpack(self._prepared(data))
+        batch = steps.unpack(self._prepared(data))
         before = steps.Statistics(self.non_trainable_weights) if self.skip_nonfinite else None
         gradients: list[Any] = []
         records = []
         for place in range(self.accumulate_steps):
-            part, own_labels, share = steps.part(images, labels, place, self.accumulate_steps)
+            part, share = steps.part(batch, place, self.accumulate_steps)
+            part = part._replace(images=steps.after(gradients, part.images))
             last = place == self.accumulate_steps - 1
-            own, record = self._backward(steps.after(gradients, part), own_labels, share, last)
+            own, record = self._backward(part, share, last)
             gradients = steps.add(gradients, own)
             records.append(record)
         finite = self._update(gradients, records, before)
@@ -33,30 +34,31 @@ class TrainedModel(LoggedModel):
 
     def test_step(self, data: Any) -> dict[str, Any]:
         """Losses on logits and accuracies of both networks on one batch."""
-        images, labels = _unpack(self._prepared(data))
-        theirs, teacher_loss = self._teach(images, labels, training=False)
-        outputs = self._study(images, training=False)
-        parts = self._parts(labels, outputs, theirs)
+        batch = steps.unpack(self._prepared(data))
+        theirs, teacher_loss = self._teach(batch, training=False)
+        outputs = self._study(batch.images, training=False)
+        parts = self._parts(batch, outputs, theirs)
         loss = _total(self._weighted(parts)) + _penalties(self.student)
         logits = outputs["logits"], None if theirs is None else theirs["logits"]
-        self._record(labels, *logits, parts, loss, teacher_loss)
+        self._record(batch.labels, *logits, parts, loss, teacher_loss)
         return self._logs(of_test(self.get_metrics_result()))
 
     @steps.scoped("input")
     def _prepared(self, data: Any) -> Any:
         return data if self.prepare_batch is None else self.prepare_batch(data)
 
-    def _backward(self, images: Any, labels: Any, share: Any, measure: bool) -> tuple[Any, Any]:
+    def _backward(self, batch: steps.Batch, share: Any, measure: bool) -> tuple[Any, Any]:
         """Gradients of one part of a batch for both networks, and what `_record` needs."""
         share = share / tf.distribute.get_strategy().num_replicas_in_sync
         leaks = self.matching.teacher_gradient and bool(self.pairs)
         with tf.GradientTape(persistent=True) as tape:
-            theirs, teacher_loss = self._teach(images, labels, training=True)
+            images = batch.images
+            theirs, teacher_loss = self._teach(batch, training=True)
             if not leaks:  # then the teacher's activations may go before the student's come
                 to_teacher = self._teacher_gradients(tape, teacher_loss, share)
                 images = steps.after(to_teacher, images)
             outputs = self._study(images, training=True)
-            parts = self._parts(labels, outputs, theirs)
+            parts = self._parts(batch, outputs, theirs)
             parts["feature"] = self._feature_loss(outputs, theirs)
             weighted = self._weighted(parts)
             student_loss = _total(weighted) + _penalties(self.student)
@@ -69,7 +71,7 @@ class TrainedModel(LoggedModel):
         if measure:
             self._measure(tape, weighted, outputs, theirs)
         logits = outputs["logits"], None if theirs is None else theirs["logits"]
-        return gradients, (labels, *logits, parts, student_loss, teacher_loss)
+        return gradients, (batch.labels, *logits, parts, student_loss, teacher_loss)
 
     @steps.scoped("student")
     def _study(self, images: Any, training: bool) -> Any:
@@ -78,13 +80,14 @@ class TrainedModel(LoggedModel):
         return student(images, training=training)
 
     @steps.scoped("teacher")
-    def _teach(self, images: Any, labels: Any, training: bool) -> tuple[Any, Any]:
+    def _teach(self, batch: steps.Batch, training: bool) -> tuple[Any, Any]:
         """The teacher's logits and responses, and its own loss; None without a teacher."""
         _, teacher = self._extractors()
         if teacher is None:
             return None, None
-        outputs = teacher(images, training=training and self.teacher_mode == "progressive")
-        return outputs, losses.label_loss(labels, outputs["logits"]) + _penalties(self.teacher)
+        outputs = teacher(batch.images, training=training and self.teacher_mode == "progressive")
+        loss = losses.label_loss(batch.labels, outputs["logits"], batch.weights)
+        return outputs, loss + _penalties(self.teacher)
 
     @steps.scoped("teacher_backward")
     def _teacher_gradients(self, tape: Any, loss: Any, share: Any) -> list[Any]:
@@ -96,13 +99,14 @@ class TrainedModel(LoggedModel):
             return tape.gradient(scaled, self.teacher_variables)
 
     @steps.scoped("losses")
-    def _parts(self, labels: Any, outputs: Any, theirs: Any) -> dict[str, Any]:
+    def _parts(self, batch: steps.Batch, outputs: Any, theirs: Any) -> dict[str, Any]:
         """The losses on the student's logits before their weights; None for other parts."""
         parts: dict[str, Any] = dict.fromkeys(monitor.PARTS)
-        parts["ce"] = losses.label_loss(labels, outputs["logits"])
+        own, weights = outputs["logits"], batch.weights
+        parts["ce"] = losses.label_loss(batch.labels, own, weights)
         if theirs is not None:
             target = tf.stop_gradient(theirs["logits"])
-            parts["kd"] = losses.distillation_loss(outputs["logits"], target, self.temperature)
+            parts["kd"] = losses.distillation_loss(own, target, self.temperature, weights)
         return parts
 
     @steps.scoped("features")
@@ -166,13 +170,3 @@ def _penalties(model: keras.Model) -> tf.Tensor:
 
 def _total(weighted: dict[str, Any]) -> tf.Tensor:
     return tf.add_n([part for part in weighted.values() if part is not None])
-
-
-def _unpack(data: Any) -> tuple[Any, Any]:
-    images, labels, weights = keras.utils.unpack_x_y_sample_weight(data)
-    if labels is None or weights is not None:
-        raise ValueError(
-            "PKKD trains on (images, labels) without sample weights. Received: "
-            f"labels={labels}, sample_weight={weights}"
-        )
-    return images, labels
