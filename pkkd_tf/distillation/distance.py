@@ -34,6 +34,7 @@ class SquaredDistance(keras.layers.Layer):
         ValueError: a layer of another kind, or with an activation.
 
     Example:
+        >>> teacher = pkkd_tf.models.build("digits_resnet", "convolution")
         >>> layer = teacher.get_layer("stage1_block1_conv1")
         >>> distances = SquaredDistance(layer)(layer.input, layer.output)
 

@@ -30,9 +30,10 @@ class FeatureLoss(keras.layers.Layer):
         The features of both sides, float32 (N, H, W, channels).
 
     Example:
+        >>> responses = keras.random.normal((2, 4, 8, 8, 16))    # the student's, the teacher's
         >>> pair = FeatureLoss(FeatureMatching(), channels=16, fan_in=144, name="pair")
-        >>> ours, theirs = pair(student_response, teacher_response)
-        >>> pair.loss(student_response, teacher_response)    # mean((ours - theirs)^2)
+        >>> ours, theirs = pair(*responses)
+        >>> pair.loss(*responses)    # mean((ours - theirs)^2)
     """
 
     def __init__(

@@ -114,7 +114,9 @@ def match_layers(
             student, or differs in shape.
 
     Example:
-        >>> match_layers(digits_resnet(), digits_resnet(kind="convolution"), None)[0]
+        >>> student = pkkd_tf.models.build("digits_resnet", "adder")
+        >>> teacher = pkkd_tf.models.build("digits_resnet", "convolution")
+        >>> match_layers(student, teacher, None)[0]
         'stage1_block1_conv1'
     """
     theirs, shapes = _output_shapes(teacher), _output_shapes(student)

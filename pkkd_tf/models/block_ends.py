@@ -15,7 +15,7 @@ def block_ends(model: keras.Model) -> list[str]:
         Layer names in the model's order; in a network without blocks, every adder layer.
 
     Example:
-        >>> block_ends(build("digits_resnet"))
+        >>> block_ends(pkkd_tf.models.build("digits_resnet"))
         ['stage1_block1_conv2', 'stage2_block1_conv2', 'stage3_block1_conv2']
     """
     names = [layer.name for layer in model.layers if isinstance(layer, AdderConv2D)]

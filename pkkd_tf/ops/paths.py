@@ -73,6 +73,7 @@ def use_path(path: str) -> Iterator[None]:
         ValueError: another value.
 
     Example:
+        >>> model = pkkd_tf.models.build("digits_resnet")
         >>> with pkkd_tf.ops.use_path("reference"):
         ...     model.export("saved_model")
     """

@@ -35,6 +35,8 @@ def reestimate_batch_norm(
             inside of it: it has statistics of no one tensor.
 
     Example:
+        >>> data, network = pkkd_tf.data.load("digits"), pkkd_tf.models.build("digits_resnet")
+        >>> quantized = pkkd_tf.quantization.quantize_model(network, data.sample(128))
         >>> images, _ = next(iter(data.train(1024)))    # augmented
         >>> reestimate_batch_norm(quantized, images)
     """

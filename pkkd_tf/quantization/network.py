@@ -69,9 +69,10 @@ def quantize_model(
             without a quantized form.
 
     Example:
+        >>> data, student = pkkd_tf.data.load("digits"), pkkd_tf.models.build("digits_resnet")
         >>> quantized = quantize_model(student, data.sample(128), bits=4, scale_groups=4)
         >>> images, _ = next(iter(data.train(1024)))    # augmented
-        >>> reestimate_batch_norm(quantized, images)
+        >>> pkkd_tf.quantization.reestimate_batch_norm(quantized, images)
     """
     bits, most_groups = check_bits(bits), integer(scale_groups)
     if most_groups is None or most_groups < 1:
@@ -107,7 +108,9 @@ def strip_quantization(model: keras.Model) -> keras.Model:
         A functional `keras.Model` without ranges and roundings; layers keep their names.
 
     Example:
-        >>> strip_quantization(quantize_model(student, images)).save("student.keras")
+        >>> images = pkkd_tf.data.load("digits").sample(128)
+        >>> quantized = quantize_model(pkkd_tf.models.build("digits_resnet"), images)
+        >>> strip_quantization(quantized).save("student.keras")
     """
 
     def make(layer: keras.layers.Layer) -> keras.layers.Layer:

@@ -29,8 +29,10 @@ def ranges(model: keras.Model) -> dict[str, dict[str, Any]]:
         of each filter.
 
     Example:
-        >>> ranges(quantized)["stage1_block1_conv1"]["ranges"]
-        [(0.0, 3.94)]
+        >>> images = pkkd_tf.data.load("digits").sample(128)
+        >>> network = pkkd_tf.models.build("digits_resnet")
+        >>> quantized = pkkd_tf.quantization.quantize_model(network, images)
+        >>> ranges(quantized)["stage1_block1_conv1"]["ranges"]    # [(low, high)]
     """
     return {
         layer.name: {
@@ -58,8 +60,10 @@ def tensor_ranges(model: keras.Model) -> dict[str, tuple[float, float]]:
         Name of the layer whose output is rounded (of the input layer too) -> `(low, high)`.
 
     Example:
-        >>> tensor_ranges(quantized)["stem_relu"]
-        (0.0, 3.94)
+        >>> images = pkkd_tf.data.load("digits").sample(128)
+        >>> network = pkkd_tf.models.build("digits_resnet")
+        >>> quantized = pkkd_tf.quantization.quantize_model(network, images)
+        >>> tensor_ranges(quantized)["stem_relu"]    # (low, high)
     """
     return {
         layer.name.removesuffix(SUFFIX): layer.range.ends()[0]

@@ -58,9 +58,10 @@ class SharedRange:
         ValueError: `bits` out of its range.
 
     Example:
+        >>> layer = keras.layers.Layer()    # in its `build`, else
         >>> layer.range = SharedRange(layer, bits=8, count=1, trainable=False)
         >>> layer.range.assign([(0.0, 6.0)])
-        >>> layer.range.quantize(images, 0)
+        >>> layer.range.quantize(keras.random.normal((4, 8, 8, 3)), 0)
     """
 
     def __init__(self, layer: keras.layers.Layer, bits: int, count: int, trainable: bool):
