@@ -112,7 +112,11 @@ def _traffic(layer: Any, call: Call) -> tuple[tuple[int, ...], tuple[int, ...]]:
     reads = tuple(_size(_before_padding(tensor)) for tensor in call.inputs)
     if isinstance(layer, MERGING):
         return tuple(sorted(reads)[:-1]), ()
-    return reads, tuple(map(_size, call.outputs))
+    writes = tuple(map(_size, call.outputs))
+    if not isinstance(layer, keras.layers.SeparableConv2D):
+        return reads, writes
+    between = writes[0] // layer.filters * math.prod(layer.depthwise_kernel.shape[2:])
+    return (*reads, between), (between, *writes)
 
 
 def _before_padding(tensor: Any) -> Any:

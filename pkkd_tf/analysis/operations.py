@@ -20,6 +20,7 @@ def count_operations(model: keras.Model) -> list[LayerOperations]:
         convolution, dense   n * k multiplications, n * k additions
         adder                0 multiplications, 2 * n * k additions (subtract, accumulate)
         transposed           as a convolution, n numbers of the input, each in k terms
+        separable            its depthwise convolution and its 1x1 convolution
 
     and nothing for batch normalization, bias, activations, pooling and the absolute value. Taps
     on padding count. Sources: Chen et al., CVPR 2020 (arXiv 1912.13200); Xu et al., NeurIPS 2020
@@ -35,7 +36,7 @@ def count_operations(model: keras.Model) -> list[LayerOperations]:
 
     Raises:
         ValueError: a layer is not built, its output size is unknown, or a layer or operation has a
-            weight matrix or multiplies tensors and no rule here (recurrent, separable, attention,
+            weight matrix or multiplies tensors and no rule here (recurrent, attention,
             time distributed, `keras.ops.matmul`, ...).
 
     Example:
@@ -72,7 +73,9 @@ def _with_operations(layer: Any, record: LayerOperations, shapes: list[Any]) -> 
             "Operations can be counted for a known image size only: build the model with it. "
             f"Received: layer={record.name!r}, output_shape={record.output_shape}"
         )
-    kernel, outputs = tuple(layer.kernel.shape), sum(numbers)
+    separable = isinstance(layer, keras.layers.SeparableConv2D)
+    kernel = tuple((layer.depthwise_kernel if separable else layer.kernel).shape)
+    outputs = sum(numbers)
     fan_in, terms = _terms(layer, kernel, outputs, [shape for shape, _ in shapes])
     adder = isinstance(layer, ADDER_LAYERS)
     return dataclasses.replace(
@@ -90,6 +93,10 @@ def _terms(layer: Any, kernel: tuple[int, ...], outputs: int, images: list[Any])
     """Terms in one output number, and in all."""
     if isinstance(layer, keras.layers.Conv2DTranspose):
         return 0, sum(map(math.prod, images)) * math.prod(kernel[:3])
+    if isinstance(layer, keras.layers.SeparableConv2D):
+        channels = math.prod(kernel[2:])  # between its two convolutions
+        pixels = outputs // layer.filters
+        return 0, pixels * channels * (math.prod(kernel[:2]) + layer.filters)
     depthwise = isinstance(layer, keras.layers.DepthwiseConv2D)
     fan_in = math.prod(kernel[: 2 if depthwise else -1])
     return fan_in, fan_in * outputs

@@ -16,8 +16,10 @@ class LayerOperations:
         multiplications: number of multiplications.
         additions: number of additions.
         multiplying: whether the layer is a convolution or a dense layer and no adder.
-        kernel_shape: shape of the filters; () for a layer that counts as nothing, as below.
-        fan_in: number of terms in one output number; 0, also where they differ (transposed).
+        kernel_shape: shape of the filters, the depthwise ones of a separable layer; () for a layer
+            that counts as nothing, as below.
+        fan_in: number of terms in one output number; 0, also where they differ (transposed,
+            separable).
         outputs: number of output numbers, of all calls; 0.
     """
 

@@ -21,6 +21,7 @@ COUNTED = (
     keras.layers.Conv2D,
     keras.layers.Conv2DTranspose,
     keras.layers.DepthwiseConv2D,
+    keras.layers.SeparableConv2D,
     keras.layers.Dense,
 )
 
@@ -79,8 +80,8 @@ def _check_has_a_rule(layer: Any) -> None:
     ]
     if operations or isinstance(layer, PRODUCTS):
         raise ValueError(
-            "What multiplies tensors must be a Conv2D, Conv2DTranspose, DepthwiseConv2D, Dense or "
-            "an adder of their kind, called on images, to be counted. "
+            "What multiplies tensors must be a Conv2D, Conv2DTranspose, DepthwiseConv2D, "
+            "SeparableConv2D, Dense or an adder of their kind, called on images, to be counted. "
             f"Received: layer={layer.name!r}, type={type(layer).__name__}, operations={operations}"
         )
 
@@ -90,6 +91,7 @@ def _check_has_no_matrix(layer: Any, weights: list[Any]) -> None:
     if any(len(shape) > 1 for shape in shapes):
         raise ValueError(
             "A layer with a weight matrix must be a Conv2D, Conv2DTranspose, DepthwiseConv2D, "
-            f"Dense or an adder of their kind to be counted. Received: layer={layer.name!r}, "
+            "SeparableConv2D, Dense or an adder of their kind to be counted. "
+            f"Received: layer={layer.name!r}, "
             f"type={type(layer).__name__}, weights={shapes}"
         )

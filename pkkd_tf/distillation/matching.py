@@ -10,6 +10,14 @@ import keras
 from pkkd_tf.graphs import calls
 from pkkd_tf.layers import AdderConv2D, AdderDepthwiseConv2D
 
+# Keras' layers that draw an image anew at each call.
+AUGMENTATIONS = {
+    "AugMix",
+    "CutMix",
+    "MixUp",
+    *(name for name in dir(keras.layers) if name.startswith("Rand")),
+}
+
 
 def adder_layers(model: keras.Model) -> dict[str, Any]:
     """The layers of `model` that hold adder filters, by name, in the model's order.
@@ -126,7 +134,7 @@ def match_layers(
         if isinstance(layer, AdderConv2D | AdderDepthwiseConv2D)
     }
     chosen = [n for n in ours if n in theirs] if names is None else list(names)
-    if names is None and (nested := [name for name in adder_layers(student) if "/" in name]):
+    if names is None and chosen and (nested := _nested(student)):
         warnings.warn(
             "Adder layers inside of another network are not compared with the teacher's: call "
             "their layers one by one, or name `matched_layers` to choose the others. Received: "
@@ -138,9 +146,15 @@ def match_layers(
     if not chosen:
         raise ValueError(
             "At least one adder layer of the student must have a layer of the same name in the "
-            f"teacher. Received: student layers={list(ours)}, teacher layers={list(theirs)}"
+            'teacher, both outside of other networks; method="kd" compares logits alone. Received: '
+            f"student layers={list(ours)}, inside of others={_nested(student)}, "
+            f"teacher layers={list(theirs)}"
         )
     return [name for name in ours if name in chosen]
+
+
+def _nested(model: keras.Model) -> list[str]:
+    return [name for name in adder_layers(model) if "/" in name]
 
 
 def check_pair(student: keras.Model, teacher: keras.Model) -> None:
@@ -155,6 +169,18 @@ def check_pair(student: keras.Model, teacher: keras.Model) -> None:
         raise ValueError(
             "Student and teacher must have equal input and output shapes. Received: "
             + ", ".join(f"{name}={shape}" for name, shape in received.items())
+        )
+    drawing = [
+        f"{network.name}/{layer.name}"
+        for network in (student, teacher)
+        for layer in network._flatten_layers(include_self=False)
+        if type(layer).__name__ in AUGMENTATIONS
+    ]
+    if drawing:
+        warnings.warn(
+            "Augmentation belongs in the data: layers of the networks draw for each of them, so "
+            f"student and teacher see different images. Received: layers={drawing}",
+            stacklevel=4,
         )
 
 

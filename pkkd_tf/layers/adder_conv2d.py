@@ -79,7 +79,7 @@ class AdderConv2D(common.Unquantized, keras.layers.Conv2D):
             groups,
             activation,
             use_bias,
-            kernel_initializer or common.adder_initializer(),
+            common.adder_initializer(kernel_initializer),
             bias_initializer,
             kernel_regularizer,
             bias_regularizer,

@@ -62,7 +62,7 @@ class AdderDense(common.Unquantized, keras.layers.Dense):
             units,
             activation,
             use_bias,
-            kernel_initializer or common.adder_initializer(),
+            common.adder_initializer(kernel_initializer),
             bias_initializer,
             kernel_regularizer,
             bias_regularizer,

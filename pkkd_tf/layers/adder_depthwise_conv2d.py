@@ -72,7 +72,7 @@ class AdderDepthwiseConv2D(common.Unquantized, keras.layers.DepthwiseConv2D):
             dilation_rate,
             activation,
             use_bias,
-            depthwise_initializer or common.adder_initializer(),
+            common.adder_initializer(depthwise_initializer),
             bias_initializer,
             depthwise_regularizer,
             bias_regularizer,

@@ -8,6 +8,7 @@ Layers that stay multiplications in the adder kind (`MODELS[name].multiplying`):
 """
 
 from pkkd_tf.models.block_ends import block_ends
+from pkkd_tf.models.conversion import to_adders
 from pkkd_tf.models.registry import MODELS, ModelEntry, build
 from pkkd_tf.models.resnet import digits_resnet, resnet18, resnet20, resnet32, resnet50
 from pkkd_tf.models.vgg import vgg_small
@@ -22,5 +23,6 @@ __all__ = [
     "resnet20",
     "resnet32",
     "resnet50",
+    "to_adders",
     "vgg_small",
 ]

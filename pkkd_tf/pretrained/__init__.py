@@ -9,7 +9,7 @@ FOLDER = Path(__file__).resolve().parent
 ACCURACY = {"resnet20_cifar10": 88.39}
 
 
-def load_pretrained(name: str) -> keras.Model:
+def load_pretrained(name: str, include_top: bool = True) -> keras.Model:
     """Loads a trained adder network.
 
     `resnet20_cifar10`: ResNet-20, 88.39 % of CIFAR-10's test images. Trained for **25 epochs** on a
@@ -21,10 +21,12 @@ def load_pretrained(name: str) -> keras.Model:
 
     Args:
         name: `"resnet20_cifar10"`.
+        include_top: whether pooling and classifier are part of it; without them it is a backbone
+            for other classes.
 
     Returns:
         Keras model from images (N, 32, 32, 3), preprocessed as `pkkd_tf.data.PREPROCESSING` says,
-        to logits (N, 10); not compiled.
+        to logits (N, 10), or without the top to features (N, 8, 8, 64); not compiled.
 
     Raises:
         ValueError: another name.
@@ -37,6 +39,8 @@ def load_pretrained(name: str) -> keras.Model:
         TensorShape([1, 10])
     """
     network = keras.models.load_model(pretrained_path(name), compile=False)
+    if not include_top:
+        network = keras.Model(network.input, network.get_layer("pool").input, name=network.name)
     network.jit_compile = False  # XLA, Keras' choice on GPUs, has no compiled adder operations
     return network
 

@@ -219,7 +219,6 @@ def test_unbuilt_model():
 @pytest.mark.parametrize(
     "layer, shape",
     [
-        (keras.layers.SeparableConv2D(4, 3, name="odd"), (8, 8, 3)),
         (keras.layers.Conv1D(4, 3, name="odd"), (8, 3)),
         (keras.layers.LSTM(4, name="odd"), (8, 3)),
     ],
@@ -229,6 +228,19 @@ def test_layers_without_a_rule(layer, shape):
     message = r"adder of their kind to be counted\. Received: layer='\w+', type=\w+, weights=\["
     with pytest.raises(ValueError, match=message):
         count_operations(keras.Model(inputs, layer(inputs)))
+
+
+@pytest.mark.parametrize("options", [{}, {"strides": 2, "padding": "same", "depth_multiplier": 3}])
+def test_a_separable_convolution_is_its_two_convolutions(options):
+    inputs = keras.Input((9, 9, 5))
+    one = keras.layers.SeparableConv2D(4, 3, use_bias=False, **options)(inputs)
+    spatial = keras.layers.DepthwiseConv2D(3, use_bias=False, **options)(inputs)
+    two = keras.layers.Conv2D(4, 1, use_bias=False)(spatial)
+    ours, *theirs = (
+        [(r.multiplications, r.additions, r.parameters) for r in count_operations(model)][1:]
+        for model in (keras.Model(inputs, one), keras.Model(inputs, two))
+    )
+    assert ours == [tuple(map(sum, zip(*theirs[0])))] and ours[0][0] > 0
 
 
 def test_of_a_pair_the_student_is_counted():

@@ -129,11 +129,29 @@ def test_a_matched_layer_missing_in_the_teacher_alone_is_refused():
 def test_at_least_one_layer_must_match(names):
     rule = (
         "At least one adder layer of the student must have a layer of the same name in the "
-        "teacher. Received: student layers="
+        'teacher, both outside of other networks; method="kd" compares logits alone. Received: '
+        "student layers=['conv1', 'conv2'], inside of others=[], teacher layers="
     )
     with pytest.raises(ValueError) as error:
         pkkd(teacher=network("convolution", names=("a", "b")), matched_layers=names)
     assert str(error.value).startswith(rule)
+
+
+def test_adder_layers_inside_of_a_backbone_are_named_where_none_is_left():
+    student, teacher = (
+        keras.Sequential([keras.Input((8, 8, 1)), network(kind)]) for kind in ("adder", "conv")
+    )
+    with pytest.raises(ValueError, match=r"inside of others=\['functional\w*/conv1', "):
+        pkkd(student, teacher)
+
+
+def test_augmentation_inside_of_the_networks_is_warned_of():
+    def augmented(kind):
+        image = keras.Input((8, 8, 1))
+        return keras.Model(image, network(kind)(keras.layers.RandomFlip(name="flip")(image)))
+
+    with pytest.warns(UserWarning, match=r"belongs in the data.*Received: layers=\['.*/flip', "):
+        pkkd(augmented("adder"), augmented("conv"), method="kd")
 
 
 def test_matched_layers_must_have_equal_shapes():

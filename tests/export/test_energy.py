@@ -137,6 +137,17 @@ def test_traffic_of_a_block():
     assert traffic["dense"] == (24 * 3 + 3, (24,), (3,))
 
 
+def test_a_separable_convolution_moves_what_its_two_do():
+    x = keras.Input((8, 8, 4))
+    separable = keras.layers.SeparableConv2D(6, 3, use_bias=False)(x)
+    spatial = keras.layers.DepthwiseConv2D(3, use_bias=False)(x)
+    two = keras.layers.Conv2D(6, 1, use_bias=False)(spatial)
+    (one,), both = (keras_records(keras.Model(x, y))[1:] for y in (separable, two))
+    assert one.reads == (256, 144) == both[0].reads + both[1].reads
+    assert one.writes == (144, 216) == both[0].writes + both[1].writes
+    assert one.weights == sum(record.weights for record in both)
+
+
 def test_nested_models_keep_their_traffic():
     body = keras.Sequential([keras.Input((8, 8, 3)), layers.AdderConv2D(4, 3, name="inner")])
     inputs = keras.Input((8, 8, 3))

@@ -29,6 +29,15 @@ def test_network_gives_what_it_gave(path):
     assert sum(o.multiplications for o in pkkd_tf.count_operations(network)) == 443_008
 
 
+def test_a_backbone_is_what_the_top_reads():
+    network = pkkd_tf.load_pretrained("resnet20_cifar10")
+    features = pkkd_tf.load_pretrained("resnet20_cifar10", include_top=False)(pixels())
+    assert features.shape == (1, 8, 8, 64)
+    for name in ("pool", "head_conv", "head_norm", "logits"):
+        features = network.get_layer(name)(features)
+    np.testing.assert_allclose(features, network(pixels()), rtol=1e-5, atol=1e-5)
+
+
 def test_integers_are_near():
     delegate = load_delegate(str(delegate_library.path()))
     file = pretrained.pretrained_path("resnet20_cifar10", "int8")
