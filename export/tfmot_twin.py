@@ -22,7 +22,7 @@ from absl import flags
 
 import pkkd_tf
 from experiments import atomic, errors
-from export import program
+from export import program, writing
 from export.full_float32 import full_float32
 from export.program import ExportError
 from export.tflite.interpreters import Network
@@ -90,6 +90,7 @@ def run(options: dict[str, Any]) -> None:
     output = Path(options["output"])
     if output.exists():
         raise ExportError(f"--output must be a new file. Received: output={output}")
+    writing.check_writable(output)
     network = program.load_network(options["model"])
     data = pkkd_tf.data.load(options["dataset"], options["data_dir"], seed=options["seed"])
     copy = twin(network)

@@ -6,13 +6,16 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from experiments import folders
 from export.program import ExportError
 
 
 def check_free(
     path: str | os.PathLike, overwrite: bool, replaceable: Callable[[Path], bool]
 ) -> Path:
-    """Refuses to write over what exists, unless asked to and it is the program's own kind.
+    """Refuses to write where nothing can be written, and over what exists.
+
+    The latter unless asked to and it is the program's own kind.
 
     Args:
         path: the output.
@@ -23,11 +26,16 @@ def check_free(
         `path`, absolute.
 
     Raises:
-        ExportError: something is there that must not be replaced.
+        ExportError: something is there that must not be replaced, or no file could be put there.
     """
     path = Path(path).absolute()
-    if not os.path.lexists(path):
-        return path
+    if os.path.lexists(path):
+        _check_replaceable(path, overwrite, replaceable)
+    check_writable(path)
+    return path
+
+
+def _check_replaceable(path: Path, overwrite: bool, replaceable: Callable[[Path], bool]) -> None:
     if not overwrite:
         raise ExportError(
             f"--output must not exist, or --overwrite be given. Received: output='{path}'"
@@ -37,7 +45,14 @@ def check_free(
             "--overwrite replaces only what this program writes, here something else lies. "
             f"Received: output='{path}'"
         )
-    return path
+
+
+def check_writable(path: Path) -> None:
+    """Raises `ExportError` for an output that could not be written once all is computed."""
+    if found := folders.obstacle(path.parent):
+        raise ExportError(
+            f"--output must be a path that can be written. Received: output='{path}', where {found}"
+        )
 
 
 @contextmanager

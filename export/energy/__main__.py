@@ -10,11 +10,13 @@ counted operator by operator, in the number format of its tensors, float32 or in
 
 import dataclasses
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from absl import flags
 
 from experiments.atomic import write_files
+from experiments.folders import check_writable
 from export import program
 from export.energy import measure, picture, report, sources, table
 from export.energy.constants import HOROWITZ, read_constants
@@ -28,6 +30,8 @@ DEFAULT_BITS = [32, 8]
 def main() -> None:
     """Reads the flags, estimates, prints and writes."""
     options = flags.FLAGS
+    if options.output:
+        check_writable(Path(options.output))
     asked = None if options.bits is None else _bits(options.bits)
     constants = read_constants(options.constants) if options.constants else HOROWITZ
     flagged = {options.compare: "--compare", options.model: "--model"}
