@@ -2,6 +2,7 @@
 
 import os
 import re
+import signal
 import sys
 import time
 from collections.abc import Callable
@@ -13,6 +14,7 @@ EXIT_ERROR = 1
 # Job controllers restart on both (Kubeflow's restart policy ExitCode names them): 143 is what a
 # shell reports of a process that SIGTERM ended, 138 is left to users for errors worth a retry.
 EXIT_TERMINATED = 143
+EXIT_INTERRUPTED = 130  # as a shell reports SIGINT, Ctrl-C
 EXIT_WORKER_LOST = 138
 LINGER_SECONDS = 5
 
@@ -23,6 +25,14 @@ class RunError(Exception):
 
 class Terminated(RunError):
     """The run was asked to stop (SIGTERM) and has saved its state."""
+
+    code = EXIT_TERMINATED
+
+
+class Interrupted(Terminated):
+    """The same by SIGINT."""
+
+    code = EXIT_INTERRUPTED
 
 
 class WorkerLost(RunError):
@@ -54,7 +64,10 @@ def exit_code(main: Callable[[], Any]) -> int:
         main()
     except Terminated as error:
         print(f"stopped: {error}", file=sys.stderr)
-        return EXIT_TERMINATED
+        return error.code
+    except KeyboardInterrupt:
+        print("stopped: SIGINT came before the program had ended.", file=sys.stderr)
+        return EXIT_INTERRUPTED
     except WorkerLost as error:
         print(f"error: {error}", file=sys.stderr)
         return EXIT_WORKER_LOST
@@ -93,6 +106,8 @@ def _about_data(error: Exception) -> str:
 def _leave(code: int) -> None:
     sys.stdout.flush()
     sys.stderr.flush()
+    if code == EXIT_INTERRUPTED:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # another one ends the waiting below
     if "TF_CONFIG" in os.environ:
         if code != EXIT_WORKER_LOST:
             time.sleep(LINGER_SECONDS)  # another one may still fetch its part of the last sum

@@ -24,7 +24,7 @@ FLAGS = [
 ]
 
 
-def launch(*command):
+def launch(*command, **more):
     here = str(Path(__file__).parent)
     path = os.pathsep.join([here, os.environ.get("PYTHONPATH", "")])
     environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", "PYTHONPATH": path}
@@ -34,6 +34,7 @@ def launch(*command):
         stderr=subprocess.STDOUT,
         text=True,
         env=environment,
+        **more,
     )
 
 
@@ -85,7 +86,14 @@ def test_statistics_of_a_replica_are_near_those_of_the_batch(two_replicas):
 
 
 def start(folder, *flags):
-    return launch("experiments.digits", f"--output={folder}", *FLAGS, *flags)
+    command = "experiments.digits", f"--output={folder}", *FLAGS, *flags
+    return launch(*command, preexec_fn=as_from_a_terminal)
+
+
+def as_from_a_terminal():
+    """In the launcher: a group of processes, whom Ctrl-C reaches all."""
+    os.setpgid(0, 0)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def weights(folder):
@@ -140,15 +148,23 @@ def test_when_a_worker_is_killed_all_stop_and_a_restart_goes_on(whole, tmp_path)
         np.testing.assert_array_equal(resumed, undisturbed)
 
 
+SIGNALS = {
+    "SIGTERM": (143, lambda process: os.kill(workers_of(process)[1], signal.SIGTERM)),
+    "SIGINT": (130, lambda process: os.killpg(process.pid, signal.SIGINT)),
+}
+
+
 @pytest.mark.slow
-def test_sigterm_stops_all_workers_after_the_same_step(whole, tmp_path):
-    folder = tmp_path / "terminated"
+@pytest.mark.parametrize("name", SIGNALS)
+def test_signals_stop_all_workers_after_the_same_step(whole, tmp_path, name):
+    """SIGTERM to one of them, Ctrl-C to them and the launcher."""
+    folder, (code, send) = tmp_path / "terminated", SIGNALS[name]
     process = start(folder)
     wait_for_checkpoint(folder, process)
-    os.kill(workers_of(process)[1], signal.SIGTERM)
+    send(process)
     output, _ = process.communicate(timeout=120)
-    assert process.returncode == 143
-    stopped = re.findall(r"^\[(\d)\] stopped: SIGTERM came at (epoch \d+, step \d+);", output, re.M)
+    assert process.returncode == code and "Traceback" not in output
+    stopped = re.findall(rf"^\[(\d)\] stopped: {name} came at (epoch \d+, step \d+);", output, re.M)
     assert {index for index, _ in stopped} == {"0", "1"} and len({p for _, p in stopped}) == 1
     finished(start(folder, "--resume"))
     for resumed, undisturbed in zip(weights(folder), weights(whole[0]), strict=True):
