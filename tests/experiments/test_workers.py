@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+import warnings
 from pathlib import Path
 
 import keras
@@ -16,6 +17,7 @@ import worker_program
 
 from experiments.checkpoints import Checkpoints
 from experiments.history import Table
+from experiments.workers import Workers
 
 FLAGS = [
     *("--nocompare_plain", "--method=kd", "--epochs=6", "--batch_size=16"),
@@ -64,6 +66,22 @@ def test_two_replicas_or_two_workers_train_what_one_device_trains(two_replicas, 
     for name, value in expected.items():
         np.testing.assert_allclose(logs[name], value, rtol=1e-5, err_msg=name)
         np.testing.assert_allclose(worker_logs[name], value, rtol=1e-5, err_msg=name)
+
+
+@pytest.mark.parametrize("kind", ["as it is", "distributed"])
+def test_an_end_that_cannot_be_foreseen_is_no_warning(kind):
+    """Where broken images are left out, nobody knows the number of test batches."""
+    rows = tf.data.Dataset.from_tensor_slices((np.ones((5, 1)), np.ones((5, 1))))
+    unknown = rows.batch(2).filter(lambda *_: True)
+    model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
+    model.compile("sgd", "mse")
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        if kind == "distributed":
+            Workers(tf.distribute.get_strategy()).distribute(lambda shard: unknown, 2)
+        model.fit(rows.batch(1), validation_data=unknown, verbose=0)
+    found = any("ran out of data" in str(warning.message) for warning in said)
+    assert found == (kind == "as it is")
 
 
 def moving(model):
