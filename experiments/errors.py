@@ -5,7 +5,8 @@ import re
 import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from absl import app
@@ -37,6 +38,15 @@ class Interrupted(Terminated):
 
 class WorkerLost(RunError):
     """Another worker of the run is gone; the last checkpoint is good."""
+
+
+@contextmanager
+def stating(rule: str, error_type: type[RunError] = RunError) -> Iterator[None]:
+    """An `OSError` in the block becomes an error that says the rule and what was received."""
+    try:
+        yield
+    except OSError as error:
+        raise error_type(f"{rule} Received: {error}") from error
 
 
 def run(main: Callable[[], Any]) -> None:

@@ -78,7 +78,8 @@ def run(options: dict[str, Any]) -> dict[str, Any]:
     if options["epochs"]:
         _fine_tune(training, data, options)
         measure(STEPS[3], quantized)
-    return _write(folder, quantized, data, steps, options)
+    with errors.stating("All results must be written to --output."):
+        return _write(folder, quantized, data, steps, options)
 
 
 def _check_folder(folder: Path) -> None:

@@ -21,7 +21,7 @@ import tensorflow as tf
 from absl import flags
 
 import pkkd_tf
-from experiments import atomic, errors
+from experiments import errors
 from export import program, writing
 from export.full_float32 import full_float32
 from export.program import ExportError
@@ -108,7 +108,7 @@ def run(options: dict[str, Any]) -> None:
     report("trained, fake quantised", model.predict_on_batch)
     converted = convert(model)
     report(".tflite file", Network(converted))
-    atomic.write_files(output.parent, {output.name: converted})
+    writing.write_files(output.parent, {output.name: converted})
     print(f"written: {output}, {len(converted):,} bytes")
 
 

@@ -2,12 +2,15 @@
 
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-from experiments import folders
+from experiments import atomic, folders
+from experiments.errors import stating
 from export.program import ExportError
+
+RULE = "--output must be a place that can be written, with room for all of it."
 
 
 def check_free(
@@ -55,21 +58,28 @@ def check_writable(path: Path) -> None:
         )
 
 
+def write_files(folder: Path, contents: Mapping[str, bytes]) -> None:
+    """As `experiments.atomic.write_files`, with an `ExportError` where they cannot be written."""
+    with stating(RULE, ExportError):
+        atomic.write_files(folder, contents)
+
+
 @contextmanager
 def complete_folder(path: Path) -> Iterator[Path]:
     """Gives a temporary folder beside `path`; it becomes `path` if the block ends without error.
 
     What lay at `path` is replaced at the end in two renames; until then nothing is touched.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     old = path.with_name(f".{path.name}.{os.getpid()}.old")
-    temporary.mkdir()
+    with stating(RULE, ExportError), atomic.naming(path):
+        temporary.mkdir(parents=True)
     try:
         yield temporary
-        if path.exists():
-            path.rename(old)
-        temporary.rename(path)
+        with stating(RULE, ExportError), atomic.naming(path):
+            if path.exists():
+                path.rename(old)
+            temporary.rename(path)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
         if old.exists() and not path.exists():

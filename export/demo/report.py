@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 
-from experiments.atomic import write_files
 from experiments.report import environment
 from experiments.report import tables as form
 from export.demo import commands, pictures, verdict
@@ -21,6 +20,7 @@ from export.energy.tflite_records import TFLITE_MEMORY_MODEL
 from export.latency import ratios
 from export.program import ExportError
 from export.tflite import interpreters
+from export.writing import write_files
 
 REPORTS = ("report.md", "report.html")
 FIGURES = "figures.json"

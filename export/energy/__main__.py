@@ -15,7 +15,6 @@ from typing import Any
 
 from absl import flags
 
-from experiments.atomic import write_files
 from experiments.folders import check_writable
 from export import program
 from export.energy import measure, picture, report, sources, table
@@ -23,6 +22,7 @@ from export.energy.constants import HOROWITZ, read_constants
 from export.energy.estimate import estimate
 from export.energy.sources import Source
 from export.program import ExportError
+from export.writing import write_files
 
 DEFAULT_BITS = [32, 8]
 
@@ -48,7 +48,7 @@ def main() -> None:
         files = {name: source.file for name, source in named.items()}
         document = report.as_json(networks, constants, files, measured, memory_model)
         contents = {"energy.json": document, "energy.png": picture.bars(networks)}
-        write_files(options.output, contents)
+        write_files(Path(options.output), contents)
         print(f"output: {options.output}")
 
 

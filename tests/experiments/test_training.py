@@ -169,6 +169,24 @@ def test_signals_save_in_the_middle_of_an_epoch(whole, options, tmp_path, name, 
 
 
 @pytest.mark.slow
+def test_a_disk_that_is_full_at_the_end(whole, options, tmp_path, monkeypatch):
+    """The sentence names the file, and `--resume` writes what is missing."""
+    folder = copy(whole, tmp_path)
+    for name in ("report.json", "student.keras"):
+        (folder / name).unlink()
+
+    def full(*paths):
+        raise OSError(28, "No space left on device")
+
+    match = rf"All results must be written; .*--resume .*Received: .*'{folder}/student.keras'"
+    with monkeypatch.context() as patch, pytest.raises(RunError, match=match):
+        patch.setattr(os, "replace", full)
+        training.run("digits", "digits", options(folder, "--resume"))
+    training.run("digits", "digits", options(folder, "--resume"))
+    assert (folder / "report.json").exists() and (folder / "student.keras").exists()
+
+
+@pytest.mark.slow
 def test_batches_made_on_the_device_end_a_run_with_the_same_weights(whole, options, tmp_path):
     folder = copy(whole, tmp_path)
     newest = Checkpoints(folder / "checkpoints", {}).newest()
