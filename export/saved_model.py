@@ -89,7 +89,8 @@ def _write(model: keras.Model, folder: Path, preprocessing: dict[str, Any] | Non
     try:
         tf.saved_model.save(module, folder, signatures=signatures, options=options)
     except tf.errors.OpError as error:
-        raise ExportError(f"{writing.RULE} Received: {error.message.splitlines()[0]}") from error
+        reason = error.message.split("; ")[-1].split(" [Op")[0]  # behind an internal name
+        raise OSError(reason) from error
 
 
 def _signatures(model: keras.Model, preprocessing: dict[str, Any] | None) -> Signatures:

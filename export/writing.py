@@ -68,20 +68,20 @@ def write_files(folder: Path, contents: Mapping[str, bytes]) -> None:
 def complete_folder(path: Path) -> Iterator[Path]:
     """Gives a temporary folder beside `path`; it becomes `path` if the block ends without error.
 
-    What lay at `path` is replaced at the end in two renames; until then nothing is touched.
+    What lay at `path` is replaced at the end in two renames; until then nothing is touched. An
+    `OSError` in the block becomes an `ExportError` that names `path`.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     old = path.with_name(f".{path.name}.{os.getpid()}.old")
     with stating(RULE, ExportError), atomic.naming(path):
         temporary.mkdir(parents=True)
-    try:
-        yield temporary
-        with stating(RULE, ExportError), atomic.naming(path):
+        try:
+            yield temporary
             if path.exists():
                 path.rename(old)
             temporary.rename(path)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-        if old.exists() and not path.exists():
-            old.rename(path)
-        shutil.rmtree(old, ignore_errors=True)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+            if old.exists() and not path.exists():
+                old.rename(path)
+            shutil.rmtree(old, ignore_errors=True)
