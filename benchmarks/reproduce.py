@@ -30,6 +30,7 @@ from benchmarks.results_table import read, record
 from benchmarks.trainings import Run, check_flags, flag_name
 from experiments import errors
 from experiments.errors import RunError, Terminated
+from experiments.folders import check_writable
 
 POLL_SECONDS = 0.2
 
@@ -149,6 +150,8 @@ def main() -> None:
     for name in ("data_dir", "output"):
         if not options[name]:
             raise RunError(f"--{name} must name a folder. Received: {name}={options[name]}")
+    for name in ("output", "results"):
+        check_writable(Path(options[name]), f"--{name}")
     chosen = rows.chosen(options["dataset"], options["rows"])
     same = options["epochs"], options["batch_size"], tuple(options["flag"])
     runs = [Run(row, seed, *same) for seed in range(options["seeds"]) for row in chosen]

@@ -1,7 +1,8 @@
 """Files that are either the old ones or complete new ones, whatever happens in between."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 
@@ -13,7 +14,7 @@ def write_files(folder: str | os.PathLike, contents: Mapping[str, bytes]) -> Non
         contents: file name -> bytes.
 
     Raises:
-        OSError: a file cannot be written; the files that were there stay as they were.
+        OSError: a file cannot be written, and is named; those that were there stay as they were.
 
     Example:
         >>> write_files("runs/digits", {"report.json": b"{}"})
@@ -22,14 +23,27 @@ def write_files(folder: str | os.PathLike, contents: Mapping[str, bytes]) -> Non
     folder.mkdir(parents=True, exist_ok=True)
     pairs = [(folder / f".{name}.{os.getpid()}.tmp", folder / name) for name in contents]
     try:
-        for (temporary, _), data in zip(pairs, contents.values(), strict=True):
-            _write(temporary, data)
+        for (temporary, final), data in zip(pairs, contents.values(), strict=True):
+            with naming(final):
+                _write(temporary, data)
         for temporary, final in pairs:
-            os.replace(temporary, final)
+            with naming(final):
+                os.replace(temporary, final)
         sync(folder)
     finally:
         for temporary, _ in pairs:
             temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """An `OSError` in the block names `path`, the file that was asked for."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno is None:
+            raise OSError(f"{error}: '{path}'") from error
+        raise OSError(error.errno, error.strerror, str(path)) from error
 
 
 def sync(path: Path) -> None:

@@ -47,11 +47,11 @@ class Checkpoints:
         Raises:
             RunError: disk full or not writable; earlier checkpoints are untouched.
         """
-        self.folder.mkdir(parents=True, exist_ok=True)
         name = f"epoch_{position.epoch:05d}_step_{position.step:07d}"
         state = self.folder / f"{name}.keras"
         partial = self.folder / f"partial_{name}.keras"
         try:
+            self.folder.mkdir(parents=True, exist_ok=True)
             # Not save_weights: its HDF5 library ends the process when the disk is full.
             model.save(partial)
             sync(partial)

@@ -2,9 +2,11 @@
 
 import os
 import re
+import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from absl import app
@@ -13,6 +15,7 @@ EXIT_ERROR = 1
 # Job controllers restart on both (Kubeflow's restart policy ExitCode names them): 143 is what a
 # shell reports of a process that SIGTERM ended, 138 is left to users for errors worth a retry.
 EXIT_TERMINATED = 143
+EXIT_INTERRUPTED = 130  # as a shell reports SIGINT, Ctrl-C
 EXIT_WORKER_LOST = 138
 LINGER_SECONDS = 5
 
@@ -24,9 +27,26 @@ class RunError(Exception):
 class Terminated(RunError):
     """The run was asked to stop (SIGTERM) and has saved its state."""
 
+    code = EXIT_TERMINATED
+
+
+class Interrupted(Terminated):
+    """The same by SIGINT."""
+
+    code = EXIT_INTERRUPTED
+
 
 class WorkerLost(RunError):
     """Another worker of the run is gone; the last checkpoint is good."""
+
+
+@contextmanager
+def stating(rule: str, error_type: type[RunError] = RunError) -> Iterator[None]:
+    """An `OSError` in the block becomes an error that says the rule and what was received."""
+    try:
+        yield
+    except OSError as error:
+        raise error_type(f"{rule} Received: {error}") from error
 
 
 def run(main: Callable[[], Any]) -> None:
@@ -54,7 +74,10 @@ def exit_code(main: Callable[[], Any]) -> int:
         main()
     except Terminated as error:
         print(f"stopped: {error}", file=sys.stderr)
-        return EXIT_TERMINATED
+        return error.code
+    except KeyboardInterrupt:
+        print("stopped: SIGINT came before the program had ended.", file=sys.stderr)
+        return EXIT_INTERRUPTED
     except WorkerLost as error:
         print(f"error: {error}", file=sys.stderr)
         return EXIT_WORKER_LOST
@@ -93,6 +116,8 @@ def _about_data(error: Exception) -> str:
 def _leave(code: int) -> None:
     sys.stdout.flush()
     sys.stderr.flush()
+    if code == EXIT_INTERRUPTED:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # another one ends the waiting below
     if "TF_CONFIG" in os.environ:
         if code != EXIT_WORKER_LOST:
             time.sleep(LINGER_SECONDS)  # another one may still fetch its part of the last sum

@@ -36,9 +36,10 @@ def run(options: dict[str, Any]) -> float:
         RunError, ValueError, OSError: with a message for the user.
     """
     network = networks.load(options["model"], "--model")
-    where = {name: options[name] for name in ("data_dir", "image_size")}
-    data = pkkd_tf.data.load(options["dataset"], augmentation="none", **where)
-    networks.check_classes(network, data, "--model")
+    name, folder = options["dataset"], options["data_dir"]
+    size = networks.image_size(network, name, options["image_size"])
+    data = pkkd_tf.data.load(name, folder, size, augmentation="none")
+    networks.check_fits(network, data, "--model")
     found = accuracy(network, data, options["batch_size"])
     print(f"{100 * found:.2f} % of {data.num_test:,} test images")
     return found
@@ -50,7 +51,9 @@ def define() -> None:
     flag.DEFINE_string("model", None, "A .keras file, or resnet20_cifar10.", required=True)
     flag.DEFINE_enum("dataset", "cifar10", DATASETS, "Whose test images.")
     flag.DEFINE_string("data_dir", None, "Folder of the data set.")
-    flag.DEFINE_integer("image_size", None, "Pixels; imagenet only.", lower_bound=8)
+    flag.DEFINE_integer(
+        "image_size", None, "Pixels; imagenet only; None: the network's.", lower_bound=8
+    )
     flag.DEFINE_integer("batch_size", 250, "Images at once.", lower_bound=1)
 
 

@@ -6,6 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from experiments.atomic import write_files
+from experiments.errors import stating
+
+RULE = "The logs must be written from time to time; --resume goes on from the last checkpoint."
 
 
 class Table:
@@ -30,7 +33,11 @@ class Table:
         self._changed = self._changed or bool(rows)
 
     def write(self) -> None:
-        """Writes the file if rows were added."""
+        """Writes the file if rows were added.
+
+        Raises:
+            RunError: disk full or not writable; a later `write` tries again.
+        """
         if not self._changed:
             return
         names = list(dict.fromkeys(name for row in self.rows for name in row))
@@ -38,7 +45,8 @@ class Table:
         writer = csv.DictWriter(text, names, lineterminator="\n")
         writer.writeheader()
         writer.writerows(self.rows)
-        write_files(self.path.parent, {self.path.name: text.getvalue().encode()})
+        with stating(RULE):
+            write_files(self.path.parent, {self.path.name: text.getvalue().encode()})
         self._changed = False
 
     def column(self, name: str) -> list[float]:

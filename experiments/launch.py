@@ -5,7 +5,9 @@
 Everything after `--` is a program of `experiments` and its flags. The workers find each other
 through TF_CONFIG on free ports of this machine; each line of their output is printed behind the
 worker's number. When one ends with an error the others are stopped, and its exit code is the
-launcher's (128 + N where signal N ended it). SIGTERM and SIGINT are passed on.
+launcher's (128 + N where signal N ended it). SIGTERM is passed on. So is a first SIGINT (Ctrl-C),
+as SIGTERM, since a terminal's reaches the workers too; a second one ends them at once. The exit
+code is then 130.
 """
 
 import json
@@ -20,7 +22,7 @@ from typing import Any
 
 from absl import app, flags
 
-from experiments.errors import EXIT_WORKER_LOST
+from experiments.errors import EXIT_INTERRUPTED, EXIT_WORKER_LOST
 
 GRACE_SECONDS = 60  # to save and leave, then SIGKILL
 POLL_SECONDS = 0.1
@@ -47,12 +49,25 @@ def launch(command: list[str], workers: int) -> int:
     ]
     for reader in readers:
         reader.start()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda received, _: _signal(processes, received))
+    received = _pass_signals_on(processes)
     code = _wait(processes)
     for reader in readers:
         reader.join(timeout=GRACE_SECONDS)
-    return code
+    return EXIT_INTERRUPTED if signal.SIGINT in received and code > 128 else code
+
+
+def _pass_signals_on(processes: list[subprocess.Popen]) -> list[int]:
+    """Sends the workers what comes from now on; returns the list that it is noted in."""
+    received: list[int] = []
+
+    def on_signal(number: int, _: Any) -> None:
+        received.append(number)
+        again = received.count(signal.SIGINT) > 1
+        _signal(processes, signal.SIGKILL if again else signal.SIGTERM)
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, on_signal)
+    return received
 
 
 def configurations(workers: int) -> list[dict[str, Any]]:

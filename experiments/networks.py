@@ -41,11 +41,39 @@ def load(path: str | os.PathLike, flag: str, error_type: type[RunError] = RunErr
     return model
 
 
-def check_classes(network: keras.Model, data: Any, flag: str) -> None:
-    """Raises `RunError` unless a network has an output for each class of a data set."""
-    shape = network.output_shape
+def image_size(network: keras.Model, dataset: str, asked: int | None) -> int | None:
+    """The size to load a data set's images in: as asked; of ImageNet's, else, the network's.
+
+    None where neither says one, or the network's images are not square.
+    """
+    shape = _shape(network, "input_shape")
+    if asked is not None or dataset != "imagenet" or len(shape) != 4 or shape[1] != shape[2]:
+        return asked
+    return shape[1]
+
+
+def check_fits(network: keras.Model, data: Any, flag: str) -> None:
+    """Raises `RunError` unless a network takes a data set's images and has all its classes."""
+    shape = _shape(network, "input_shape")
+    if not _takes(shape, data.image_shape):
+        raise RunError(
+            f"{flag} must be a network for images as --dataset has them (imagenet: in --image_size)"
+            f". Received: input shape={shape}, images of {data.name}={data.image_shape}"
+        )
+    shape = _shape(network, "output_shape")
     if len(shape) != 2 or shape[1] != data.num_classes:
         raise RunError(
             f"{flag} must be a network of one output for each class of --dataset. "
             f"Received: output shape={shape}, classes of {data.name}={data.num_classes}"
         )
+
+
+def _takes(shape: tuple, image: tuple[int, int, int]) -> bool:
+    if len(shape) == 3 and image[2] == 1:
+        shape = (*shape, 1)  # Keras takes the channel away
+    return len(shape) == 4 and all(n in (None, m) for n, m in zip(shape[1:], image))
+
+
+def _shape(network: keras.Model, name: str) -> tuple:
+    """Empty of what is no graph of layers, such as a training's whole state."""
+    return getattr(network, name, ())

@@ -4,7 +4,8 @@ import datetime
 from pathlib import Path
 from typing import Any
 
-from experiments import flags, pictures, report, training
+from experiments import flags, pictures, report, results, training
+from experiments.errors import stating
 from experiments.history import Table
 
 
@@ -22,7 +23,8 @@ def run(dataset: str, program: str, options: dict[str, Any]) -> None:
     if summary is None:
         return  # another worker writes and tells
     if options["compare_plain"] and options["method"] != "plain":
-        _compare(options, summary, plain)
+        with stating(results.RULE):
+            _compare(options, summary, plain)
     _print_accuracies(summary)
     print(f"adder operations: {summary['environment']['adder_operations']}")
     print(f"report: {Path(options['output']) / 'report.md'}")

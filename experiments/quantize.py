@@ -54,8 +54,8 @@ def run(options: dict[str, Any]) -> dict[str, Any]:
     keras.utils.set_random_seed(options["seed"])
     network = networks.load(options["model"], "--model")
     teacher = networks.load(options["teacher"], "--teacher") if options["teacher"] else None
-    data = _data(options)
-    networks.check_classes(network, data, "--model")
+    data = _data(network, options)
+    networks.check_fits(network, data, "--model")
     if options["epochs"]:
         data.steps_per_epoch(options["batch_size"])  # refuses a batch that is too large
     steps: list[dict[str, Any]] = []
@@ -78,7 +78,8 @@ def run(options: dict[str, Any]) -> dict[str, Any]:
     if options["epochs"]:
         _fine_tune(training, data, options)
         measure(STEPS[3], quantized)
-    return _write(folder, quantized, data, steps, options)
+    with errors.stating("All results must be written to --output."):
+        return _write(folder, quantized, data, steps, options)
 
 
 def _check_folder(folder: Path) -> None:
@@ -147,11 +148,11 @@ def _write(
     return summary
 
 
-def _data(options: dict[str, Any]) -> Any:
+def _data(network: keras.Model, options: dict[str, Any]) -> Any:
     return pkkd_tf.data.load(
         options["dataset"],
         data_dir=options["data_dir"],
-        image_size=options["image_size"],
+        image_size=networks.image_size(network, options["dataset"], options["image_size"]),
         seed=options["seed"],
         augmentation=options["augmentation"],
         limit_train=options["limit_train"],
@@ -173,7 +174,9 @@ def define() -> None:
     flag.DEFINE_string("output", None, "Folder for what is written.", required=True)
     flag.DEFINE_enum("dataset", "cifar10", evaluate.DATASETS, "What the network was trained on.")
     flag.DEFINE_string("data_dir", None, "Folder of the data set.")
-    flag.DEFINE_integer("image_size", None, "Pixels; imagenet only.", lower_bound=8)
+    flag.DEFINE_integer(
+        "image_size", None, "Pixels; imagenet only; None: the network's.", lower_bound=8
+    )
     flag.DEFINE_enum("augmentation", "standard", ("standard", "none"), "In fine-tuning.")
     flag.DEFINE_integer("limit_train", None, "Use that many training images.", lower_bound=2)
     flag.DEFINE_integer("bits", 8, "Of inputs and filters of the adder layers.", 2, 8)

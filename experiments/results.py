@@ -8,9 +8,13 @@ from typing import Any
 import keras
 
 from experiments import pictures, report
+from experiments.atomic import naming
+from experiments.errors import stating
 from experiments.history import Table
 from pkkd_tf.analysis import count_operations
 from pkkd_tf.distillation import PKKD
+
+RULE = "All results must be written; the state is saved, --resume writes what is missing."
 
 
 def write(
@@ -21,7 +25,23 @@ def write(
     model: PKKD,
     history: Table,
 ) -> dict[str, Any]:
-    """Writes networks, pictures, report.json and report.md into `folder`; returns the report."""
+    """Writes networks, pictures, report.json and report.md into `folder`; returns the report.
+
+    Raises:
+        RunError: disk full or not writable.
+    """
+    with stating(RULE):
+        return _write(folder, program, options, data, model, history)
+
+
+def _write(
+    folder: Path,
+    program: str,
+    options: dict[str, Any],
+    data: Any,
+    model: PKKD,
+    history: Table,
+) -> dict[str, Any]:
     networks = {"student": model.student}
     if model.teacher is not None:
         networks["teacher"] = model.teacher
@@ -53,8 +73,9 @@ def save_network(network: keras.Model, path: Path) -> None:
     """Saves `network` whole or not at all."""
     partial = path.with_name(f"partial_{path.name}")
     try:
-        network.save(partial)
-        os.replace(partial, path)
+        with naming(path):
+            network.save(partial)
+            os.replace(partial, path)
     finally:
         partial.unlink(missing_ok=True)
 

@@ -1,4 +1,4 @@
-"""When the state of a run is saved, and how SIGTERM ends it."""
+"""When the state of a run is saved, and how SIGTERM and SIGINT (Ctrl-C) end it."""
 
 import signal
 import time
@@ -8,13 +8,15 @@ from typing import Any
 import keras
 
 from experiments.checkpoints import Checkpoints, Position
-from experiments.errors import Terminated
+from experiments.errors import Interrupted, Terminated
 from experiments.history import Table
 from experiments.workers import Workers
 
 
 class StateSaver(keras.callbacks.Callback):
-    """Saves the training state after epochs, and after the step in which SIGTERM came.
+    """Saves the training state after epochs, and after the step in which a signal came.
+
+    SIGTERM and the first SIGINT end the run so; a second SIGINT ends the process at once.
 
     Args:
         checkpoints: where to.
@@ -22,7 +24,7 @@ class StateSaver(keras.callbacks.Callback):
         end: the run's last epoch, after which the state is saved, and steps an epoch.
         start: where this part of the run begins.
         seconds: least time from one save to the end of the epoch that is saved next.
-        workers: those of the run; SIGTERM to one of them stops all after the same step.
+        workers: those of the run; a signal to one of them stops all after the same step.
     """
 
     def __init__(
@@ -39,23 +41,32 @@ class StateSaver(keras.callbacks.Callback):
         self.epochs, self.steps = end
         self.epoch, self.step = start
         self.seconds, self.saved = seconds, time.monotonic()
-        self.asked_to_stop = False
+        self.asked_to_stop = self.interrupted = False
+        # Ignored in a script's background jobs, whose terminal's Ctrl-C is for another program.
+        self.ignores_sigint = signal.getsignal(signal.SIGINT) is signal.SIG_IGN
 
     def catch_signals(self) -> None:
-        """From now on SIGTERM ends the run after the step in progress."""
+        """From now on SIGTERM and the first SIGINT end the run after the step in progress."""
         signal.signal(signal.SIGTERM, self._on_signal)
+        if not self.ignores_sigint:
+            signal.signal(signal.SIGINT, self._on_signal)
 
     def release_signals(self) -> None:
-        """From now on SIGTERM ends the process, as does one that came after the last step."""
+        """From now on they end the program, as does one that came after the last step."""
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        if not self.ignores_sigint:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
         if self.asked_to_stop:
-            signal.raise_signal(signal.SIGTERM)
+            signal.raise_signal(signal.SIGINT if self.interrupted else signal.SIGTERM)
 
-    def _on_signal(self, *_: Any) -> None:
+    def _on_signal(self, number: int, frame: Any) -> None:
         self.asked_to_stop = True
+        if number == signal.SIGINT:
+            self.interrupted = True
+            signal.signal(signal.SIGINT, signal.SIG_DFL)
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
-        """Counts the steps; leaves if SIGTERM has come (a last step is left to the epoch's end)."""
+        """Counts the steps; leaves if a signal came (a last step is left to the epoch's end)."""
         self.step = self.first + batch + 1
         if self.step < self.steps and self.workers.any(self.asked_to_stop):
             self._save(Position(self.epoch, self.step))
@@ -95,7 +106,9 @@ class StateSaver(keras.callbacks.Callback):
         self.checkpoints.save(self.model, position)
 
     def _end(self) -> Terminated:
-        return Terminated(
-            f"SIGTERM came at epoch {self.epoch + 1}, step {self.step}; the state is in "
+        interrupted = self.workers.any(self.interrupted)
+        error, name = (Interrupted, "SIGINT") if interrupted else (Terminated, "SIGTERM")
+        return error(
+            f"{name} came at epoch {self.epoch + 1}, step {self.step}; the state is in "
             f"{self.checkpoints.folder}, --resume goes on from there."
         )

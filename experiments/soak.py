@@ -21,6 +21,7 @@ from absl import flags
 import pkkd_tf  # noqa: F401  registers the layers of the networks that are compared
 from experiments import errors
 from experiments.errors import RunError
+from experiments.folders import check_writable
 
 # Small, but with both optimizers, a cosine that must go on, and a checkpoint every epoch.
 TRAINING = ["--method=kd", "--batch_size=16", "--limit_train=64", "--monitor_every=0"]
@@ -36,6 +37,7 @@ def main() -> None:
     if values.output is None:
         raise RunError("--output must name a new folder. Received: output=None")
     folder, draw = Path(values.output), random.Random(values.seed)
+    check_writable(folder)
     started = time.monotonic()
     _finish(folder / "whole", values.epochs)
     hits = {phase: 0 for phase in PHASES}

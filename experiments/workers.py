@@ -103,10 +103,12 @@ class Workers:
         """
         # A TPU's hosts are fed by one process here; its replicas get their pieces from TensorFlow.
         if not self.shared:
-            return make(shard=(0, 1))
+            batches = make(shard=(0, 1))
+            if batches.cardinality() == tf.data.UNKNOWN_CARDINALITY:  # broken images are left out
+                _expect_the_end()
+            return batches
         each = batch // self.strategy.num_replicas_in_sync
-        # Workers end together, whoever has the last image; Keras takes that for missing batches.
-        warnings.filterwarnings("ignore", "Your input ran out of data")
+        _expect_the_end()  # workers end together, whoever has the last image
 
         def of_worker(context: tf.distribute.InputContext) -> tf.data.Dataset:
             place = context.input_pipeline_id, context.num_input_pipelines
@@ -165,3 +167,8 @@ class Workers:
             return tf.where(first, numbers, tf.zeros_like(numbers))
 
         return self.strategy.reduce("SUM", self.strategy.run(own), axis=None)
+
+
+def _expect_the_end() -> None:
+    """Keras takes an end that it could not foresee for missing batches, and warns of it."""
+    warnings.filterwarnings("ignore", "Your input ran out of data")

@@ -84,12 +84,13 @@ def export_saved_model(
 def _write(model: keras.Model, folder: Path, preprocessing: dict[str, Any] | None) -> None:
     module = tf.Module()
     module.parameters = [variable.value for variable in model.variables]
-    tf.saved_model.save(
-        module,
-        folder,
-        signatures=_signatures(model, preprocessing),
-        options=tf.saved_model.SaveOptions(experimental_custom_gradients=False),
-    )
+    signatures = _signatures(model, preprocessing)
+    options = tf.saved_model.SaveOptions(experimental_custom_gradients=False)
+    try:
+        tf.saved_model.save(module, folder, signatures=signatures, options=options)
+    except tf.errors.OpError as error:
+        reason = error.message.split("; ")[-1].split(" [Op")[0]  # behind an internal name
+        raise OSError(reason) from error
 
 
 def _signatures(model: keras.Model, preprocessing: dict[str, Any] | None) -> Signatures:

@@ -21,8 +21,8 @@ import tensorflow as tf
 from absl import flags
 
 import pkkd_tf
-from experiments import atomic, errors
-from export import program
+from experiments import errors
+from export import program, writing
 from export.full_float32 import full_float32
 from export.program import ExportError
 from export.tflite.interpreters import Network
@@ -91,12 +91,13 @@ def run(options: dict[str, Any]) -> None:
     output = Path(options["output"])
     if output.exists():
         raise ExportError(f"--output must be a new file. Received: output={output}")
+    writing.check_writable(output)
     network = program.load_network(options["model"])
     data = pkkd_tf.data.load(options["dataset"], options["data_dir"], seed=options["seed"])
     copy = twin(network)
     _check(network, copy, data.sample(16))
     converted = _fine_tuned(copy, data, options)
-    atomic.write_files(output.parent, {output.name: converted})
+    writing.write_files(output.parent, {output.name: converted})
     print(f"written: {output}, {len(converted):,} bytes")
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from absl import flags
 
+from experiments.folders import check_writable
 from export import program
 from export.demo import files, measuring, report, runs
 from pkkd_tf.data import PREPROCESSING
@@ -24,6 +25,7 @@ def main() -> None:
     values = flags.FLAGS
     output = Path(values.output)
     report.check_free(output)
+    check_writable(output)
     student, teacher = runs.find_or_train(values.student, values.teacher, values.dataset, output)
     setting = measuring.Setting(
         student=os.fspath(student),

@@ -4,13 +4,13 @@ import os
 from pathlib import Path
 from typing import Any
 
-from experiments.atomic import write_files
 from export.demo import facts, pictures, sections, verdict
 from export.demo.document import markdown, page
 from export.demo.figures_json import as_json
 from export.demo.measuring import Figures, Setting
 from export.energy import picture as energy_picture
 from export.program import ExportError
+from export.writing import write_files
 
 REPORTS = ("report.md", "report.html")
 FIGURES = "figures.json"

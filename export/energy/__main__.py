@@ -10,17 +10,19 @@ counted operator by operator, in the number format of its tensors, float32 or in
 
 import dataclasses
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from absl import flags
 
-from experiments.atomic import write_files
+from experiments.folders import check_writable
 from export import program
 from export.energy import measure, picture, report, sources, table
 from export.energy.constants import HOROWITZ, read_constants
 from export.energy.estimate import estimate
 from export.energy.sources import Source
 from export.program import ExportError
+from export.writing import write_files
 
 DEFAULT_BITS = [32, 8]
 
@@ -28,6 +30,8 @@ DEFAULT_BITS = [32, 8]
 def main() -> None:
     """Reads the flags, estimates, prints and writes."""
     options = flags.FLAGS
+    if options.output:
+        check_writable(Path(options.output))
     asked = None if options.bits is None else _bits(options.bits)
     constants = read_constants(options.constants) if options.constants else HOROWITZ
     flagged = {options.compare: "--compare", options.model: "--model"}
@@ -44,7 +48,7 @@ def main() -> None:
         files = {name: source.file for name, source in named.items()}
         document = report.as_json(networks, constants, files, measured, memory_model)
         contents = {"energy.json": document, "energy.png": picture.bars(networks)}
-        write_files(options.output, contents)
+        write_files(Path(options.output), contents)
         print(f"output: {options.output}")
 
 

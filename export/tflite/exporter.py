@@ -8,7 +8,6 @@ import keras
 import numpy as np
 
 from custom_ops import build_delegate
-from experiments.atomic import write_files
 from export import program, writing
 from export.full_float32 import full_float32
 from export.program import ExportError
@@ -55,12 +54,12 @@ def export_tflite(
 
     Raises:
         ValueError: the format is unknown, or `bits`.
-        ExportError: the model cannot be read or converted, `output` is taken, there is no
-            delegate or no calibration image, a float format is given what is for int8, a network
-            fine-tuned in rounded numbers has other `bits`, or a number of an int8 network is not
-            finite. Outputs differ: of float formats by more than 1e-4 from the network's, of int8
-            from the integer reference's, those of an adder layer at all, those of another operator
-            by more than one step; nothing is written then.
+        ExportError: the model cannot be read or converted, `output` is taken or cannot be written,
+            there is no delegate or no calibration image, a float format is given what is for int8,
+            a network fine-tuned in rounded numbers has other `bits`, or a number of an int8 network
+            is not finite. Outputs differ: of float formats by more than 1e-4 from the network's, of
+            int8 from the integer reference's, those of an adder layer at all, those of another
+            operator by more than one step; nothing is written then.
 
     Example:
         >>> export_tflite("student.keras", "student.tflite")["difference"]
@@ -81,7 +80,7 @@ def export_tflite(
         _check_float(model, format)
         data = convert(model, format)
         report = _compare(model, data, library)
-    write_files(output.parent, {output.name: data})
+    writing.write_files(output.parent, {output.name: data})
     graph = Graph(data)
     names = [graph.name(operator) for operator in graph.operators]
     operators = {name: names.count(name) for name in sorted(set(names))}

@@ -134,7 +134,7 @@ class IndexedDataset(PhotoDataset):
 
     def _test_batches(self, batch_size: int, shard: Shard) -> tf.data.Dataset:
         rows = tf.data.Dataset.range(len(self._test)).shard(*reversed(shard))
-        return self._evaluated(self._test, rows).batch(batch_size)
+        return self._test_batches_of(self._evaluated(self._test, rows), batch_size, shard)
 
     def _sample_batches(self, n: int) -> tf.data.Dataset:
         order = self._subset[fixed_permutation(self.seed, self.num_train)]

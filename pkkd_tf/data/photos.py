@@ -14,6 +14,7 @@ from pkkd_tf.data.decoding import (
     resize_and_mirror,
 )
 from pkkd_tf.data.randomness import fold
+from pkkd_tf.data.spans import Shard
 
 
 class PhotoDataset(ImageDataset):
@@ -68,6 +69,16 @@ class PhotoDataset(ImageDataset):
         """Batches (pixels, label, key of the image); the first image's key serves the batch."""
         batches = examples.batch(batch_size, drop_remainder=True)
         return batches.map(lambda images, labels, keys: (images, labels, fold(keys[0], 3)))
+
+    def _test_batches_of(
+        self, examples: tf.data.Dataset, size: int, shard: Shard
+    ) -> tf.data.Dataset:
+        """The shard's test examples in batches of `size`: so many, unless broken ones may lack."""
+        batches = examples.batch(size)
+        if self._broken.skip:
+            return batches
+        rows = len(range(shard.part, self.num_test, shard.parts))
+        return batches.apply(tf.data.experimental.assert_cardinality(-(-rows // size)))
 
     def _test_examples(self, examples: tf.data.Dataset, one_photo: Callable) -> tf.data.Dataset:
         """Maps examples through `one_photo` to (number, pixels, label); drops the broken ones."""

@@ -107,7 +107,8 @@ class RecordsDataset(PhotoDataset):
 
     def _test_batches(self, batch_size: int, shard: Shard) -> tf.data.Dataset:
         records = tf.data.TFRecordDataset(self._test).shard(*reversed(shard))
-        return self._test_examples(records, self._evaluation_example).batch(batch_size)
+        examples = self._test_examples(records, self._evaluation_example)
+        return self._test_batches_of(examples, batch_size, shard)
 
     def _sample_batches(self, n: int) -> tf.data.Dataset:
         examples = self._test_examples(self._limited_records(), self._evaluation_example)

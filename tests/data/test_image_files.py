@@ -210,6 +210,7 @@ def test_broken_test_images_are_left_out(folder):
     data = load(folder, skip_broken_images=True)
     labels = np.concatenate([labels for _, labels in collect(data.test(4))])
     np.testing.assert_array_equal(labels, [0] * 3 + [1] * 2 + [2] * 3)
+    assert data.test(4).cardinality() == tf.data.UNKNOWN_CARDINALITY
     assert (data.num_broken, data.num_test) == (1, 9)
     collect(data.test(4))
     assert data.num_broken == 1

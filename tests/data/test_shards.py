@@ -55,6 +55,16 @@ def test_parts_of_the_test_set_hold_every_image_once(kind, folders, tmp_path):  
         np.testing.assert_array_equal(part[1], labels[i::3])
 
 
+@pytest.mark.parametrize("kind", mostly_slow(KINDS, "files"))
+@pytest.mark.parametrize("batch", [1, 2, 5])
+def test_the_number_of_test_batches_is_known(kind, batch, folders, tmp_path):  # noqa: F811
+    """Keras warns of an end that it cannot foresee."""
+    data = load(kind, folders, tmp_path)
+    for shard in ((0, 1), *((i, 3) for i in range(3))):
+        batches = data.test(batch, shard=shard)
+        assert batches.cardinality() == len(list(batches)) > 0
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", FORMATS)
 def test_parts_are_full_where_broken_images_are_left_out(kind, folders):  # noqa: F811

@@ -1,5 +1,6 @@
 """When a state is saved, and how weights are looked at."""
 
+import signal
 import time
 
 import keras
@@ -7,9 +8,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from experiments import errors
 from experiments.callbacks import StopOnNaN
 from experiments.checkpoints import Position
-from experiments.errors import RunError, Terminated
+from experiments.errors import Interrupted, RunError, Terminated
 from experiments.history import Table
 from experiments.saving import StateSaver
 from experiments.workers import Workers
@@ -77,6 +79,50 @@ def test_sigterm_saves_at_once_with_all_rows(saver):
     with pytest.raises(Terminated, match="epoch 3, step 1; the state is in checkpoints"):
         saver.run([2])
     assert saver.checkpoints.saved == [(2, 1, ["1", "2"])]
+
+
+@pytest.fixture(params=[signal.default_int_handler, signal.SIG_IGN], ids=["caught", "ignored"])
+def handlers(request):
+    """Of SIGINT, before the run: a script's background jobs ignore it."""
+    numbers = signal.SIGTERM, signal.SIGINT
+    before = [signal.getsignal(number) for number in numbers]
+    signal.signal(signal.SIGINT, request.param)
+    yield request.param
+    for number, handler in zip(numbers, before, strict=True):
+        signal.signal(number, handler)
+
+
+def test_sigint_does_so_too_unless_it_is_ignored(handlers, saver):
+    saver.catch_signals()
+    signal.raise_signal(signal.SIGINT)
+    if handlers is signal.SIG_IGN:
+        saver.run([0])
+        assert not saver.checkpoints.saved
+        return
+    with pytest.raises(Interrupted, match="^SIGINT came at epoch 1, step 1; .*--resume goes on"):
+        saver.run([0])
+    assert saver.checkpoints.saved == [(0, 1, [])]
+    assert signal.getsignal(signal.SIGINT) is signal.SIG_DFL  # the next ends the process
+    assert errors.exit_code(lambda: saver.run([0])) == 130
+
+
+def test_sigint_after_the_last_step_ends_the_program(handlers, saver):
+    saver.catch_signals()
+    signal.raise_signal(signal.SIGINT)
+    if handlers is signal.SIG_IGN:
+        saver.release_signals()
+    else:
+        with pytest.raises(KeyboardInterrupt):
+            saver.release_signals()
+    assert signal.getsignal(signal.SIGINT) is handlers
+
+
+def test_sigint_outside_of_training_is_one_sentence(capsys):
+    def main():
+        raise KeyboardInterrupt
+
+    assert errors.exit_code(main) == 130
+    assert capsys.readouterr().err == "stopped: SIGINT came before the program had ended.\n"
 
 
 def test_rows_are_written_once(tmp_path):

@@ -1,8 +1,11 @@
 """The program that measures a network on test images."""
 
+import itertools
+
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 import pkkd_tf
 from experiments import evaluate, networks, quantize
@@ -60,3 +63,67 @@ def test_networks_of_other_classes_are_refused(program, tmp_path, monkeypatch):
     given |= {"output": str(tmp_path / "out"), "teacher": None, "augmentation": "none"}
     with pytest.raises(RunError, match=r"Received: output shape=\(None, 7\), classes of digits=10"):
         program.run({**given, "limit_train": None})
+
+
+def classifier(path, shape):
+    image = keras.Input(shape)
+    logits = keras.layers.Dense(2)(keras.layers.GlobalAveragePooling2D()(image))
+    keras.Model(image, logits).save(path)
+    return str(path)
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory):
+    """Two photos for training and two for testing, of two classes."""
+    root = tmp_path_factory.mktemp("photos")
+    for split, name in itertools.product(("train", "val"), ("a", "b")):
+        (root / split / name).mkdir(parents=True)
+        photo = np.full((40, 60, 3), 50 if name == "a" else 200, np.uint8)
+        (root / split / name / "0.jpg").write_bytes(tf.io.encode_jpeg(photo).numpy())
+    return str(root)
+
+
+@pytest.mark.parametrize(
+    "shape, asked, expected",
+    [((32, 32, 3), None, 32), ((None, None, 3), None, 224), ((None, None, 3), 16, 16)],
+)
+def test_photos_come_in_the_networks_size(folders, tmp_path, monkeypatch, shape, asked, expected):
+    monkeypatch.setattr(evaluate, "accuracy", lambda network, data, _: data.image_shape[0] / 1000)
+    model = classifier(tmp_path / "model.keras", shape)
+    given = options(model=model, dataset="imagenet", data_dir=folders, image_size=asked)
+    assert evaluate.run(given) == expected / 1000
+
+
+@pytest.mark.slow
+def test_accuracy_on_photos(folders, tmp_path):
+    model = classifier(tmp_path / "model.keras", (32, 32, 3))
+    assert evaluate.run(options(model=model, dataset="imagenet", data_dir=folders)) in (0, 0.5, 1)
+
+
+@pytest.mark.parametrize("program", [evaluate, quantize])
+@pytest.mark.parametrize("shape, asked", [((32, 32, 3), 64), ((32, 16, 3), None), ((9, 9, 1), 9)])
+def test_networks_of_other_images_are_refused(
+    program, folders, tmp_path, monkeypatch, shape, asked
+):
+    monkeypatch.setattr(evaluate, "accuracy", lambda *_: pytest.fail("it measures"))
+    model = classifier(tmp_path / "model.keras", shape)
+    given = options(model=model, dataset="imagenet", data_dir=folders, image_size=asked)
+    given |= {"output": str(tmp_path / "out"), "teacher": None, "augmentation": "none"}
+    size = asked or 224
+    found = rf"input shape=\(None, {shape[0]}, .*, images of imagenet=\({size}, {size}, 3\)"
+    with pytest.raises(RunError, match=f"--model must be a network for images .* {found}"):
+        program.run({**given, "epochs": 0, "seed": 0, "limit_train": None})
+
+
+def test_grey_images_may_lack_the_channel(tmp_path):
+    pixels = keras.Input((8, 8))
+    network = keras.Model(pixels, keras.layers.Dense(10)(keras.layers.Flatten()(pixels)))
+    network.save(tmp_path / "model.keras")
+    given = options(model=str(tmp_path / "model.keras"), dataset="digits")
+    assert 0 <= evaluate.run(given) <= 1
+
+
+def test_what_is_no_network_is_refused():
+    training = pkkd_tf.PKKD(pkkd_tf.models.build("digits_resnet"), method="plain")
+    with pytest.raises(RunError, match=r"must be a network for images .* input shape=\(\)"):
+        networks.check_fits(training, pkkd_tf.data.load("digits"), "--model")

@@ -25,6 +25,13 @@ if index == 0:
     os.kill(os.getpid(), signal.SIGKILL)
 time.sleep(600)
 """,
+    "stay": """
+import signal, time
+signal.signal(signal.SIGTERM, lambda *_: print("not now", flush=True))
+print("ready", flush=True)
+while True:
+    time.sleep(600)
+""",
     "wait": """
 import signal, sys, time
 signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
@@ -75,12 +82,28 @@ def test_when_one_fails_the_others_are_stopped(start, name, code, worker):
     assert time.monotonic() - began < 60
 
 
-def test_sigterm_is_passed_on(start):
-    process = start("wait")
-    assert {process.stdout.readline() for _ in range(2)} == {"[0] ready\n", "[1] ready\n"}
-    process.send_signal(signal.SIGTERM)
+def by_both(process, text):
+    """Waits for a line of each worker."""
+    lines = {process.stdout.readline() for _ in range(2)}
+    assert lines == {f"[0] {text}\n", f"[1] {text}\n"}
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_signals_are_passed_on(start, number, code):
+    by_both(process := start("wait"), "ready")
+    process.send_signal(number)
     process.communicate(timeout=100)
-    assert process.returncode == 143
+    assert process.returncode == code
+
+
+def test_a_second_sigint_ends_all_at_once(start):
+    by_both(process := start("stay"), "ready")
+    process.send_signal(signal.SIGINT)
+    by_both(process, "not now")
+    began = time.monotonic()
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=100)
+    assert process.returncode == 130 and time.monotonic() - began < 60
 
 
 def test_a_program_must_be_named(start):

@@ -4,12 +4,17 @@ import os
 import subprocess
 from pathlib import Path
 
+import keras
 import numpy as np
 import pytest
 
-from experiments import atomic, report
+from experiments import atomic, report, results
+from experiments.errors import RunError
+from experiments.history import Table
 from experiments.report import machine, tables
 from experiments.report.plain import plain, relative
+from export import writing
+from export.program import ExportError
 
 FACTS = {
     "program": "digits",
@@ -123,6 +128,40 @@ def test_what_json_cannot_hold_leaves_the_old_report(tmp_path, value, error, tex
 def test_infinities_keep_their_sign():
     values = [math.inf, -math.inf, np.float32("nan"), 1.5]
     assert plain(values) == ["Infinity", "-Infinity", "NaN", 1.5]
+
+
+@pytest.mark.parametrize("failing", ["fsync", "replace"])
+def test_a_failing_disk_names_the_file_that_was_asked_for(tmp_path, monkeypatch, failing):
+    def full(*arguments):
+        raise OSError(28, "No space left on device", "internal.tmp")
+
+    monkeypatch.setattr(os, failing, full)
+    with pytest.raises(OSError) as caught:
+        atomic.write_files(tmp_path, {"a": b"new"})
+    assert str(caught.value) == f"[Errno 28] No space left on device: '{tmp_path / 'a'}'"
+    with pytest.raises(ExportError, match=f"with room for all of it. Received: .*'{tmp_path}/a'"):
+        writing.write_files(tmp_path, {"a": b"new"})
+    table = Table(tmp_path / "history.csv")
+    table.add([{"epoch": 1}])
+    with pytest.raises(RunError, match=f"--resume goes on .*Received: .*'{tmp_path}/history.csv'"):
+        table.write()
+    assert not list(tmp_path.iterdir())
+    monkeypatch.undo()
+    table.write()
+    assert table.path.exists()
+
+
+def test_a_disk_that_is_full_while_a_network_is_saved(tmp_path, monkeypatch):
+    network = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
+
+    def full(path):
+        path.write_bytes(b"half")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(network, "save", full)
+    with pytest.raises(OSError, match=f"No space left on device: '{tmp_path}/student.keras'"):
+        results.save_network(network, tmp_path / "student.keras")
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("failing", ["fsync", "replace"])

@@ -99,7 +99,13 @@ def start(folder, *arguments):
         stdout=subprocess.DEVNULL,
         text=True,
         env=environment,
+        preexec_fn=heed_sigint,
     )
+
+
+def heed_sigint():
+    """In the child, which would ignore it where the tests are a script's background job."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.mark.slow
@@ -147,17 +153,37 @@ def test_a_run_resumed_epochs_before_its_end_keeps_the_rows_of_its_state(
 
 
 @pytest.mark.slow
-def test_sigterm_saves_in_the_middle_of_an_epoch(whole, options, tmp_path):
+@pytest.mark.parametrize("name, code", [("SIGTERM", 143), ("SIGINT", 130)])
+def test_signals_save_in_the_middle_of_an_epoch(whole, options, tmp_path, name, code):
     folder = tmp_path / "terminated"
     process = start(folder)
     wait_for(folder / "checkpoints" / "epoch_00001_step_0000000.json", process)
-    process.send_signal(signal.SIGTERM)
+    process.send_signal(signal.Signals[name])
     _, errors = process.communicate()
-    assert process.returncode == 143, errors
-    assert "SIGTERM came at epoch" in errors and "--resume goes on" in errors
+    assert process.returncode == code, errors
+    assert f"{name} came at epoch" in errors and "--resume goes on" in errors
+    assert "Traceback" not in errors
     training.run("digits", "digits", options(folder, "--resume"))
     for resumed, undisturbed in zip(weights(folder), weights(whole), strict=True):
         np.testing.assert_array_equal(resumed, undisturbed)
+
+
+@pytest.mark.slow
+def test_a_disk_that_is_full_at_the_end(whole, options, tmp_path, monkeypatch):
+    """The sentence names the file, and `--resume` writes what is missing."""
+    folder = copy(whole, tmp_path)
+    for name in ("report.json", "student.keras"):
+        (folder / name).unlink()
+
+    def full(*paths):
+        raise OSError(28, "No space left on device")
+
+    match = rf"All results must be written; .*--resume .*Received: .*'{folder}/student.keras'"
+    with monkeypatch.context() as patch, pytest.raises(RunError, match=match):
+        patch.setattr(os, "replace", full)
+        training.run("digits", "digits", options(folder, "--resume"))
+    training.run("digits", "digits", options(folder, "--resume"))
+    assert (folder / "report.json").exists() and (folder / "student.keras").exists()
 
 
 @pytest.mark.slow

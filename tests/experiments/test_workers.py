@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+import warnings
 from pathlib import Path
 
 import keras
@@ -16,6 +17,7 @@ import worker_program
 
 from experiments.checkpoints import Checkpoints
 from experiments.history import Table
+from experiments.workers import Workers
 
 FLAGS = [
     *("--nocompare_plain", "--method=kd", "--epochs=6", "--batch_size=16"),
@@ -24,7 +26,7 @@ FLAGS = [
 ]
 
 
-def launch(*command):
+def launch(*command, **more):
     here = str(Path(__file__).parent)
     path = os.pathsep.join([here, os.environ.get("PYTHONPATH", "")])
     environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", "PYTHONPATH": path}
@@ -34,6 +36,7 @@ def launch(*command):
         stderr=subprocess.STDOUT,
         text=True,
         env=environment,
+        **more,
     )
 
 
@@ -65,6 +68,22 @@ def test_two_replicas_or_two_workers_train_what_one_device_trains(two_replicas, 
         np.testing.assert_allclose(worker_logs[name], value, rtol=1e-5, err_msg=name)
 
 
+@pytest.mark.parametrize("kind", ["as it is", "distributed"])
+def test_an_end_that_cannot_be_foreseen_is_no_warning(kind):
+    """Where broken images are left out, nobody knows the number of test batches."""
+    rows = tf.data.Dataset.from_tensor_slices((np.ones((5, 1)), np.ones((5, 1))))
+    unknown = rows.batch(2).filter(lambda *_: True)
+    model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
+    model.compile("sgd", "mse")
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        if kind == "distributed":
+            Workers(tf.distribute.get_strategy()).distribute(lambda shard: unknown, 2)
+        model.fit(rows.batch(1), validation_data=unknown, verbose=0)
+    found = any("ran out of data" in str(warning.message) for warning in said)
+    assert found == (kind == "as it is")
+
+
 def moving(model):
     norm = model.student.get_layer("norm")
     return norm.moving_mean.numpy(), norm.moving_variance.numpy()
@@ -85,7 +104,14 @@ def test_statistics_of_a_replica_are_near_those_of_the_batch(two_replicas):
 
 
 def start(folder, *flags):
-    return launch("experiments.digits", f"--output={folder}", *FLAGS, *flags)
+    command = "experiments.digits", f"--output={folder}", *FLAGS, *flags
+    return launch(*command, preexec_fn=as_from_a_terminal)
+
+
+def as_from_a_terminal():
+    """In the launcher: a group of processes, whom Ctrl-C reaches all."""
+    os.setpgid(0, 0)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def weights(folder):
@@ -140,15 +166,23 @@ def test_when_a_worker_is_killed_all_stop_and_a_restart_goes_on(whole, tmp_path)
         np.testing.assert_array_equal(resumed, undisturbed)
 
 
+SIGNALS = {
+    "SIGTERM": (143, lambda process: os.kill(workers_of(process)[1], signal.SIGTERM)),
+    "SIGINT": (130, lambda process: os.killpg(process.pid, signal.SIGINT)),
+}
+
+
 @pytest.mark.slow
-def test_sigterm_stops_all_workers_after_the_same_step(whole, tmp_path):
-    folder = tmp_path / "terminated"
+@pytest.mark.parametrize("name", SIGNALS)
+def test_signals_stop_all_workers_after_the_same_step(whole, tmp_path, name):
+    """SIGTERM to one of them, Ctrl-C to them and the launcher."""
+    folder, (code, send) = tmp_path / "terminated", SIGNALS[name]
     process = start(folder)
     wait_for_checkpoint(folder, process)
-    os.kill(workers_of(process)[1], signal.SIGTERM)
+    send(process)
     output, _ = process.communicate(timeout=120)
-    assert process.returncode == 143
-    stopped = re.findall(r"^\[(\d)\] stopped: SIGTERM came at (epoch \d+, step \d+);", output, re.M)
+    assert process.returncode == code and "Traceback" not in output
+    stopped = re.findall(rf"^\[(\d)\] stopped: {name} came at (epoch \d+, step \d+);", output, re.M)
     assert {index for index, _ in stopped} == {"0", "1"} and len({p for _, p in stopped}) == 1
     finished(start(folder, "--resume"))
     for resumed, undisturbed in zip(weights(folder), weights(whole[0]), strict=True):

@@ -177,6 +177,17 @@ def test_what_exists_is_replaced_on_demand_only(small, served, tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["served", "thesis"]
 
 
+def test_a_disk_that_is_full(small, tmp_path, monkeypatch):
+    def full(*arguments, **options):
+        raise tf.errors.ResourceExhaustedError(None, None, "/tmp/part; No space left [Op:SaveV2]")
+
+    monkeypatch.setattr(tf.saved_model, "save", full)
+    message = f"with room for all of it. Received: No space left: '{tmp_path}/served'"
+    with pytest.raises(ExportError, match=message):
+        saved_model.export_saved_model(small, tmp_path / "served")
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_network_without_differences_is_pointed_out(tmp_path):
     inputs = keras.Input((8, 8, 1))
     x = keras.layers.ReLU()(layers.AdderConv2D(4, 3)(inputs))  # responses are never positive
