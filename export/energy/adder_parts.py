@@ -28,7 +28,7 @@ class AdderParts:
             return None if summed is None else int(operator.outputs[0])
         magnitude = self._maker(operator, "ABS") if name == "SUM" else None
         subtraction = None if magnitude is None else self._maker(magnitude, "SUB")
-        return None if subtraction is None else int(subtraction.outputs[0])
+        return None if subtraction is None else self.difference(subtraction)
 
     def _reader(self, operator: Any, name: str) -> Any | None:
         """The one operator that reads the output, if it has this name."""

@@ -141,8 +141,8 @@ def test_table_tells_trials_from_the_published_row(tmp_path):
     assert results_table.curves(results) == ["cifar10_resnet20_2_epochs_batch_256.png"]
 
 
-def finished(folder, run, accuracies):
-    """What a run leaves, as far as the table reads it."""
+def finished(folder, run, accuracies, teacher=None):
+    """What a run leaves, as far as the table reads it; of a teacher its last accuracy."""
     folder.mkdir(parents=True)
     report = {
         "accuracies": {"student": {"final": accuracies[-1], "best": max(accuracies)}},
@@ -150,6 +150,8 @@ def finished(folder, run, accuracies):
         "times": {"total_seconds": 1800},
     }
     report["accuracies"]["student"]["best_epoch"] = 1
+    if teacher is not None:
+        report["accuracies"]["teacher"] = {"final": teacher, "best": 0.99, "best_epoch": 1}
     report["environment"] |= {"versions": {"tensorflow": "2.21.0"}, "date": "2026-01-02T03:04"}
     (folder / "report.json").write_text(json.dumps(report))
     history = [f"{epoch},{value}" for epoch, value in enumerate(accuracies, 1)]
@@ -159,13 +161,14 @@ def finished(folder, run, accuracies):
 
 
 def test_table_and_curves(tmp_path):
-    for number, (seed, values) in enumerate([(0, [0.3, 0.1]), (1, [0.9, 0.92]), (0, [0.9, 0.91])]):
-        finished(tmp_path / str(number), Run(PKKD, seed, 2, 256), values)
+    runs = (0, [0.3, 0.1], None), (1, [0.93, 0.92], 0.95), (0, [0.92, 0.91], None)
+    for number, (seed, *accuracies) in enumerate(runs):
+        finished(tmp_path / str(number), Run(PKKD, seed, 2, 256), *accuracies)
     results = tmp_path / "results"
     assert [r["seed"] for r in results_table.read(results)] == ["0", "1"]  # the first was replaced
     line = results_table.table(results_table.read(results)).splitlines()[-1]
-    expected = "| cifar10 | resnet20 | pkkd | 2, 256 | 2 | 91.50 ± 0.71 | 91.50 ± 0.71 |  | 92.96 |"
-    assert line == f"{expected} 0.5, a processor |"
+    expected = "| cifar10 | resnet20 | pkkd | 2, 256 | 2 | 91.50 ± 0.71 | 92.50 ± 0.71 | 95.00 |"
+    assert line == f"{expected} 92.96 | 0.5, a processor |"
     assert results_table.curves(results) == ["cifar10_resnet20_2_epochs_batch_256.png"]
     assert (results / "cifar10_resnet20_2_epochs_batch_256.png").stat().st_size > 10_000
     name = "cifar10_resnet20_pkkd_2_epochs_batch_256_seed_0"

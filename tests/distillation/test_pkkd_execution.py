@@ -66,6 +66,22 @@ def test_a_given_teacher_optimizer_scales_the_float16_loss_too():
     assert given.iterations == 1
 
 
+def test_the_teachers_loss_has_the_scale_of_its_own_optimizer():
+    keras.config.set_dtype_policy("mixed_float16")
+    moved = []
+    for scales in ((1024.0, 1024.0), (1024.0, 16.0)):
+        model = pkkd(method="kd", shape=SHAPE)
+        sgd = [keras.optimizers.SGD(0.1) for _ in scales]
+        scaled = [keras.optimizers.LossScaleOptimizer(o, s) for o, s in zip(sgd, scales)]
+        model.compile(*scaled, run_eagerly=True)
+        bias = model.teacher.get_layer("head").bias
+        before = bias.numpy()
+        fit(model, 1)
+        moved.append(bias.numpy() - before)
+    assert np.abs(moved[0]).max() > 1e-3
+    np.testing.assert_allclose(*moved, rtol=0.02, atol=1e-5)
+
+
 @pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
 def test_activity_regularizers_count_in_16_bits(policy):
     keras.config.set_dtype_policy(policy)

@@ -6,7 +6,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from tiny_networks import batch, compiled, fit, network, pkkd
+from tiny_networks import batch, changed, compiled, fit, network, pkkd, values
 
 import pkkd_tf
 from pkkd_tf.distillation.recomputation import RecomputedNetwork
@@ -157,6 +157,26 @@ def test_steps_are_left_out_in_float16_too():
     model, logs = skipping(row=3, shape=PER_IMAGE, method="kd")
     assert logs["skipped_steps"] == [1]
     assert all(np.isfinite(w).all() for w in model.get_weights())
+
+
+def test_gradients_that_are_not_finite_are_left_out_though_the_loss_is():
+    plain = network("adder", **PER_IMAGE)
+    steep = plain.output + keras.ops.sqrt(0 * plain.output)
+    assert_left_out(keras.Model(plain.input, steep), batch()[0])
+
+
+def test_float16_losses_that_are_not_finite_are_left_out_without_a_teacher():
+    """Statistics too, which an optimizer that scales its loss does not keep."""
+    keras.config.set_dtype_policy("mixed_float16")
+    assert_left_out(network("adder"), poisoned(batch()[0], 0))
+
+
+def assert_left_out(student, images):
+    """The only step of plain training."""
+    model = compiled(student, method="plain", execution={"skip_nonfinite": True})
+    before = values(student.weights)
+    logs = model.fit(images, batch()[1], batch_size=16, verbose=0).history
+    assert logs["skipped_steps"] == [1] and not changed(before, values(student.weights))
 
 
 @pytest.mark.slow

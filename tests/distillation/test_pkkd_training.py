@@ -102,6 +102,16 @@ def test_with_teacher_gradient_the_feature_loss_reaches_the_teacher():
     assert "head" not in moved  # behind the last matched layer
 
 
+def test_with_teacher_gradient_the_teachers_loss_holds_the_weighted_feature_loss():
+    model = compiled(beta=0.25, matching=FeatureMatching(teacher_gradient=True))
+    images, labels = batch()
+    logits = model.teacher(images, training=True).numpy().astype("float64")
+    logs = model.train_step((images, labels))
+    expected = formulas.cross_entropy(np.eye(CLASSES)[labels], logits) + 0.25 * logs["feature_loss"]
+    np.testing.assert_allclose(logs["teacher_loss"], expected, rtol=1e-5)
+    assert logs["feature_loss"] > 0.1
+
+
 def test_without_weight_the_teacher_changes_nothing_for_the_student():
     plain, kd = compiled(method="plain"), compiled(method="kd", alpha=0.0)
     for model in (plain, kd):

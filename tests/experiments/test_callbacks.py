@@ -61,9 +61,10 @@ def saver(tmp_path, monkeypatch):
 
 
 def test_epochs_are_saved_when_it_is_time_and_the_last_one(saver):
-    saver.run(range(6))
+    saver.epochs = 5
+    saver.run(range(5))
     saved = [(epoch, step, len(rows)) for epoch, step, rows in saver.checkpoints.saved]
-    assert saved == [(3, 0, 3), (6, 0, 6)]
+    assert saved == [(3, 0, 3), (5, 0, 5)]
 
 
 @pytest.mark.parametrize("seconds", [0, 4])
@@ -123,6 +124,17 @@ def test_sigint_outside_of_training_is_one_sentence(capsys):
 
     assert errors.exit_code(main) == 130
     assert capsys.readouterr().err == "stopped: SIGINT came before the program had ended.\n"
+
+
+def test_sigterm_in_the_last_step_waits_for_the_end_of_the_epoch(saver):
+    saver.on_epoch_begin(0)
+    saver.on_train_batch_end(0)
+    saver.asked_to_stop = True
+    saver.on_train_batch_end(1)
+    saver.tables[0].add([{"epoch": 1}])
+    with pytest.raises(Terminated, match="epoch 2, step 0"):
+        saver.on_epoch_end(0)
+    assert saver.checkpoints.saved == [(1, 0, ["1"])]
 
 
 def test_rows_are_written_once(tmp_path):

@@ -91,6 +91,18 @@ def test_memory_model_by_hand():
     assert result.total.filters == 8800 and result.total.activations == 32_400 + 1_232_028
 
 
+def test_filters_are_read_from_what_holds_them_in_their_width():
+    records = [LayerRecord("a", "Dense", weights=9000)]
+    levels = {bits: estimate(records, bits).filter_level for bits in (32, 8)}
+    assert levels == {32: "1 MB cache", 8: "32 KB cache"}
+
+
+def test_a_part_of_an_access_is_a_whole_one():
+    """28 bytes take four accesses of eight."""
+    total = estimate([LayerRecord("a", "Dense", writes=(7,))]).total
+    assert total.memory == pytest.approx(4 * 1e-5)
+
+
 def test_width_scales_traffic(resnet20):
     totals = {bits: estimate(resnet20["adder"], bits).total for bits in (8, 16, 32)}
     for bits, total in totals.items():
@@ -146,6 +158,14 @@ def test_a_separable_convolution_moves_what_its_two_do():
     assert one.reads == (256, 144) == both[0].reads + both[1].reads
     assert one.writes == (144, 216) == both[0].writes + both[1].writes
     assert one.weights == sum(record.weights for record in both)
+
+
+def test_a_product_reads_its_smaller_operand():
+    x, gates = keras.Input((8, 8, 4)), keras.Input((1, 1, 4))
+    for operands in ([x, gates], [gates, x]):
+        model = keras.Model([x, gates], keras.layers.Multiply(name="product")(operands))
+        (record,) = [r for r in keras_records(model) if r.name == "product"]
+        assert record.reads == (4,)
 
 
 def test_nested_models_keep_their_traffic():

@@ -68,10 +68,16 @@ def check_totals(lines, networks):
     assert [row[:2] for row in rows] == [
         [name, format] for format in ("fp32", "int8") for name in ("CNN", "ANN", "ratio")
     ]
-    for index, row in enumerate((rows[2], rows[5])):
-        cnn, ann = networks["CNN"][index].total, networks["ANN"][index].total
-        expected = (cnn.compute / ann.compute, cnn.with_memory / ann.with_memory)
-        assert row[2:4] == [f"{ratio:.2f} x" for ratio in expected]
+    for index in range(2):
+        both = [energies(networks[name][index].total) for name in ("CNN", "ANN")]
+        for row, expected in zip(rows[3 * index :], both):
+            assert row[-3:] == [f"{microjoules:.2f}" for microjoules in expected]
+        assert rows[3 * index + 2][2:] == [f"{cnn / ann:.2f} x" for cnn, ann in zip(*both)]
+
+
+def energies(total):
+    """Of computation alone, with memory, and with the upper end of its ranges."""
+    return total.compute, total.with_memory, total.compute + total.memory_upper
 
 
 def test_picture_holds_both_networks(networks, tmp_path):

@@ -125,6 +125,26 @@ def test_builtin_layers_count_alike():
     assert (dense.reads, dense.writes, dense.weights) == ((54,), (5,), 5 * 54 + 5)
 
 
+def test_depthwise_products_of_one_pixel_count_unless_they_are_a_normalization():
+    """Of int8, and of as many numbers as there are in the image."""
+    one = sequential((6, 6, 3), keras.layers.DepthwiseConv2D(1, depthwise_initializer="normal"))
+    two = sequential((6, 6, 3), keras.layers.DepthwiseConv2D(1, depth_multiplier=2))
+    assert totals(tflite_records(convert(one, "portable"))) == (108, 108)
+    assert totals(tflite_records(convert_int8(two))) == (216, 216)
+    assert totals(tflite_records(convert_int8(one))) == (0, 0)
+
+
+def test_differences_that_others_read_too_are_no_adder():
+    x = keras.Input((6, 6, 3))
+    h = keras.layers.Conv2D(4, 1, bias_initializer="ones")(x)
+    difference = h - keras.layers.MaxPooling2D(2, 1, "same")(h)
+    distance = keras.ops.sum(keras.ops.abs(difference), -1, keepdims=True)
+    model = keras.Model(x, keras.layers.Concatenate()([distance, difference]))
+    data = convert(model, "portable")
+    assert {"SUB", "ABS", "SUM"} <= {record.type for record in tflite_records(data)}
+    assert totals(tflite_records(data)) == totals(keras_records(model)) and not has_adders(data)
+
+
 def test_traffic_of_builtin_adders_by_hand():
     """One layer of 2 filters with 4 terms on 3 x 3 pixels: the differences go through memory."""
     x = sequential((3, 3, 4), keras.layers.Conv2D(4, 1), layers.AdderConv2D(2, 1))

@@ -3,10 +3,12 @@
 import numpy as np
 import pytest
 from keras import layers
+from keras.initializers import RandomNormal
 
 from export.tflite import int8
 from export.tflite.graph import Graph, get_options
 from export.tflite.int8.known import Known
+from export.tflite.int8.summary import Summary
 from pkkd_tf import quantization
 from pkkd_tf.layers import AdderConv2D
 from tests import delegate_library
@@ -94,10 +96,39 @@ def test_the_first_of_two_adders_does_the_addition():
 
 
 def test_ranges_are_told_by_what_a_tensor_holds():
-    known = Known(tensors=[((0.0, 2.0), (0.0, 1.5)), ((-1.0, 2.0), (-1.0, 1.0))])
-    assert known.of_tensor(0.0, 2.0001) == (0.0, 1.5)
-    assert known.of_tensor(-1.0, 2.0) == (-1.0, 1.0)
-    assert known.of_tensor(-0.99, 2.0) is None and known.of_tensor(0.0, 0.0) is None
+    held = np.array([0.0, 2.0, 1.0]), np.array([-1.0, 2.0, 1.0]), np.array([0.0, 2.0, 1.01])
+    ends = (0.0, 1.5), (-1.0, 1.0), (0.0, 1.9)
+    known = Known(tensors=[(Summary().joined(x), e) for x, e in zip(held, ends)])
+
+    def found(*numbers):
+        return known.of_tensor(Summary().joined(np.array(numbers)))
+
+    assert found(0.0, 2.0001, 1.0) == (0.0, 1.5) and found(0.0, 1.0, 2.0) == (0.0, 1.5)
+    assert found(0.0, 2.0, 1.0099) == (0.0, 1.9) and found(-1.0, 2.0, 1.0) == (-1.0, 1.0)
+    assert found(-0.99, 2.0, 1.0) is None and found(0.0) is None
+    assert found(0.0, 2.0, 0.5) is None  # the ends alone are alike
+    assert found(0.0, 2.0, 0.5, 1.5) is None  # the mean too
+    assert Known().of_tensor(Summary()) is None
+
+
+def saturated(x):
+    """Two tensors of the same ends, read by no adder layer."""
+    h = x
+    for name in ("one", "two", "three"):
+        h = layers.Conv2D(6, 3, padding="same", kernel_initializer=RandomNormal(stddev=2))(h)
+        h = layers.ReLU(6.0, name=name)(h)
+    return adder(4)(h)
+
+
+def test_tensors_of_the_same_ends_keep_their_own_ranges():
+    model = functional((8, 8, 3), saturated)
+    batch = images(model, 32)
+    trained = quantization.quantize_model(model, batch, 8)
+    for name, high in (("one", 4.0), ("two", 5.0)):
+        trained.get_layer(f"{name}_quantize").range.assign([(0.0, high)])
+    graph = Graph(int8.make(trained, batch, delegate_library.path())[0])
+    steps = [graph.scale(o.outputs[0])[0][0] for o in graph.named("CONV_2D")]
+    np.testing.assert_allclose(steps[:2], (4 / 255, 5 / 255), rtol=1e-6)
 
 
 @pytest.mark.parametrize("kept", (True, pytest.param(False, marks=pytest.mark.slow)))

@@ -7,7 +7,7 @@ from keras import layers
 
 from export.program import ExportError
 from export.tflite import Network, int8
-from export.tflite.graph import Graph
+from export.tflite.graph import Graph, get_options
 from pkkd_tf import quantization
 from tests import delegate_library
 from tests.export.test_int8_operators import FLOAT_OUTPUTS, adder, functional, quantized
@@ -67,6 +67,16 @@ def test_joined_tensors_have_one_scale(name, bits):
     output = Network(data, delegate_library.path())(integers)
     np.testing.assert_array_equal(output, int8.IntegerNetwork(data)(integers))
     assert len(np.unique(output)) > 3
+
+
+def test_an_adders_relu_ends_at_the_zero_of_a_joined_scale():
+    def build(x):
+        return conv(join(layers.ReLU()(adder(6, 1, 3.0)(x)), conv(x, 6)))
+
+    graph = Graph(quantized(functional((8, 8, 3), build))[0])
+    (operator,) = graph.named("AdderConv2D")
+    (zero,) = graph.scale(operator.outputs[0])[1]
+    assert get_options(operator)["low"] == zero > -128
 
 
 FUNCTIONS = {

@@ -89,6 +89,14 @@ def test_rounding_and_its_gradients(scale, zero, bits, graph):
     np.testing.assert_allclose(ds, (slope * dy).sum(), rtol=1e-12)
 
 
+def test_the_ends_are_inside():
+    x = tf.constant([0.0, 7.5])
+    with tf.GradientTape() as tape:
+        tape.watch(x)
+        y = fake_quantize(x, 0.5, 0.0, 4)
+    np.testing.assert_array_equal(tape.gradient(y, x), [1, 1])
+
+
 def test_rounding_twice_is_rounding_once():
     x = numbers(10_000).astype("f")
     for scale, zero, bits in RANGES:

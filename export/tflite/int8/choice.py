@@ -48,7 +48,7 @@ def choose(graph: Graph, observed: Observation, bits: int, known: Known) -> dict
         ExportError: joined tensors cannot have one scale, or `bits` not be kept to.
     """
     scales, dead = {}, set()
-    groups = tied_groups(graph, observed.low)
+    groups = tied_groups(graph, observed.summaries)
     for group in groups:
         readers = [o for o in graph.named(CUSTOM_OPERATOR) if o.inputs[0] in group]
         own_bits = bits if readers else 8
@@ -67,8 +67,8 @@ def choose(graph: Graph, observed: Observation, bits: int, known: Known) -> dict
 
 def _bounds(graph: Graph, observed: Observation, group: list[int]) -> tuple[float, float]:
     constants = tied_constants(graph, group)
-    lows = [observed.low[t] for t in group] + [float(values.min()) for values in constants]
-    highs = [observed.high[t] for t in group] + [float(values.max()) for values in constants]
+    lows = [observed.summaries[t].low for t in group] + [float(c.min()) for c in constants]
+    highs = [observed.summaries[t].high for t in group] + [float(c.max()) for c in constants]
     return min(lows), max(highs)
 
 
@@ -128,7 +128,7 @@ def _of_layers(graph: Graph, readers: list, known: Known, bits: int) -> Scale | 
 
 def _of_tensors(observed: Observation, group: list[int], known: Known) -> Scale | None:
     """The range that one of them was given; tied ones have one."""
-    found = [known.of_tensor(observed.low[t], observed.high[t]) for t in group]
+    found = [known.of_tensor(observed.summaries[t]) for t in group]
     return next((Scale.of_range(*ends) for ends in found if ends), None)
 
 

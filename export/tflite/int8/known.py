@@ -1,15 +1,17 @@
 """The ranges of a network that was fine-tuned in rounded numbers, for its int8 file."""
 
 import dataclasses
+import math
 
 import keras
 import numpy as np
 
 from export.program import ExportError
+from export.tflite.int8.summary import Summary
 from pkkd_tf import quantization
 
 BATCH = 8  # all tensors of that many images are held
-SAME = 1e-4  # of a tensor's own width, what two programs' float32 may differ by
+SAME = 1e-4  # of a tensor's own width, what two programs' float32 may differ by at most
 Ends = tuple[float, float]
 
 
@@ -19,12 +21,11 @@ class Known:
 
     Attributes:
         filters: filters of an adder layer, and what they are rounded in.
-        tensors: smallest and largest number on the calibration images, and what they are rounded
-            in.
+        tensors: what they hold on the calibration images, and what they are rounded in.
     """
 
     filters: list[tuple[np.ndarray, Ends]] = dataclasses.field(default_factory=list)
-    tensors: list[tuple[Ends, Ends]] = dataclasses.field(default_factory=list)
+    tensors: list[tuple[Summary, Ends]] = dataclasses.field(default_factory=list)
 
     def of_filters(self, kernel: np.ndarray) -> set[Ends]:
         """The ranges of layers with these filters.
@@ -37,13 +38,11 @@ class Known:
             if own.size == kernel.size and np.array_equal(own.ravel(), kernel.ravel())
         }
 
-    def of_tensor(self, low: float, high: float) -> Ends | None:
-        """The range of the tensor that was seen from `low` to `high`; None for another one."""
-        most = SAME * (high - low)
-        for seen, ends in self.tensors:
-            if max(abs(seen[0] - low), abs(seen[1] - high)) <= most:
-                return ends
-        return None
+    def of_tensor(self, seen: Summary) -> Ends | None:
+        """The range of the tensor that held just that; None for another one."""
+        differences = [(seen.difference(own), ends) for own, ends in self.tensors]
+        least, ends = min(differences, default=(math.inf, None))
+        return ends if least <= SAME else None
 
 
 def known_ranges(
@@ -74,13 +73,11 @@ def known_ranges(
     return Known(filters, [(seen[name], ends) for name, ends in tensors.items()]), bits.pop()
 
 
-def _seen(model: keras.Model, names: list[str], images: np.ndarray) -> dict[str, Ends]:
-    """Smallest and largest number of the outputs of named layers, 0 included."""
+def _seen(model: keras.Model, names: list[str], images: np.ndarray) -> dict[str, Summary]:
+    """What the outputs of named layers hold."""
     network = keras.Model(model.input, {name: model.get_layer(name).output for name in names})
-    seen = dict.fromkeys(names, (0.0, 0.0))
+    seen = dict.fromkeys(names, Summary())
     for first in range(0, len(images), BATCH):
         for name, values in network(images[first : first + BATCH], training=False).items():
-            numbers = np.asarray(values)
-            low, high = seen[name]
-            seen[name] = min(low, float(numbers.min())), max(high, float(numbers.max()))
+            seen[name] = seen[name].joined(np.asarray(values))
     return seen

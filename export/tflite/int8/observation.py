@@ -8,6 +8,7 @@ import numpy as np
 
 from export.program import ExportError
 from export.tflite.graph import Graph
+from export.tflite.int8.summary import Summary
 from export.tflite.interpreters import Network
 
 BATCH_NUMBERS = 1 << 27  # of all tensors of a batch: half a gigabyte
@@ -59,7 +60,7 @@ class Observation:
         ExportError: a number is not finite.
 
     Attributes:
-        low, high: smallest and largest number of each tensor, 0 included.
+        summaries: of all numbers of each tensor.
         samples: numbers of each kept tensor.
     """
 
@@ -71,7 +72,7 @@ class Observation:
         kept: Mapping[int, Callable[[np.ndarray], int]],
     ):
         probe = Probe(data, delegate)
-        self.low, self.high = (dict.fromkeys(probe.tensors, 0.0) for _ in range(2))
+        self.summaries = dict.fromkeys(probe.tensors, Summary())
         parts: dict[int, list[np.ndarray]] = {t: [] for t in kept}
         numbers = sum(value.size for value in probe(images[:1]).values())
         batch = max(1, min(64, BATCH_NUMBERS // numbers))
@@ -79,8 +80,7 @@ class Observation:
             values = probe(images[first : first + batch])
             for tensor, value in values.items():
                 _check_finite(probe.graph.tensor_name(tensor), value)
-                self.low[tensor] = min(self.low[tensor], float(value.min()))
-                self.high[tensor] = max(self.high[tensor], float(value.max()))
+                self.summaries[tensor] = self.summaries[tensor].joined(value)
                 if tensor in kept and sum(p.size for p in parts[tensor]) < KEPT_NUMBERS:
                     missing = kept[tensor](value) - sum(map(len, parts[tensor]))
                     parts[tensor].append(value[: max(0, missing)].copy())
