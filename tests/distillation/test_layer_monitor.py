@@ -7,7 +7,7 @@ import pytest
 import tensorflow as tf
 from tiny_networks import batch, compiled, fit
 
-from pkkd_tf.distillation import FeatureMatching, monitor
+from pkkd_tf.distillation import FeatureMatching, monitor, steps
 from pkkd_tf.distillation.similarity import effective_rank
 from pkkd_tf.optimizers import AdderSGD
 
@@ -98,7 +98,7 @@ def test_statistics_against_gradients_and_filters_taken_separately():
             outputs, theirs = (network(images, training=True) for network in model._extractors())
             matched = list(zip(model.pairs, model.matched_layers))
             features = [pair(outputs[name], theirs[name]) for pair, name in matched]
-            parts = model._parts(labels, outputs, theirs)
+            parts = model._parts(steps.Batch(images, labels), outputs, theirs)
             parts["feature"] = sum(tf.reduce_mean((a - c) ** 2) for a, c in features)
             loss = parts[part]
         norms.append([weight * np.linalg.norm(g) for g in tape.gradient(loss, filters)])
