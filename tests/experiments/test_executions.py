@@ -81,8 +81,10 @@ def test_results_do_not_depend_on_it(single, tmp_path):
         assert ours.column(name) == theirs.column(name)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("first", [1, 2])
+@pytest.mark.parametrize(
+    "first",
+    [pytest.param(1, marks=pytest.mark.long), pytest.param(2, marks=pytest.mark.slow)],
+)
 def test_the_rest_of_an_epoch_is_exact(single, tmp_path, monkeypatch, first):
     """Stopped after three steps of four, or two, and gone on with four a call."""
     folder, calls = tmp_path / "run", []

@@ -223,7 +223,7 @@ def test_requeue_starts_and_goes_on(whole, options, tmp_path):
     assert Table(new.parent / "history.csv", 99).column("epoch") == [1]
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_annealing_resumes_to_the_same_weights(options, tmp_path):
     """From the state after two of three epochs, in the midst of the annealing."""
     flags = "--method=plain", "--l2_anneal=0.9"

@@ -172,8 +172,13 @@ SIGNALS = {
 }
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("name", SIGNALS)
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param("SIGTERM", marks=pytest.mark.slow),
+        pytest.param("SIGINT", marks=pytest.mark.long),
+    ],
+)
 def test_signals_stop_all_workers_after_the_same_step(whole, tmp_path, name):
     """SIGTERM to one of them, Ctrl-C to them and the launcher."""
     folder, (code, send) = tmp_path / "terminated", SIGNALS[name]

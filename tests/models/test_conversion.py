@@ -31,7 +31,13 @@ def own_network():
     return keras.Model(image, layers.Dense(5, name="last")(x))
 
 
-@pytest.mark.parametrize("name", models.MODELS)
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=pytest.mark.slow) if name in ("resnet18", "resnet50") else name
+        for name in models.MODELS
+    ],
+)
 def test_the_papers_networks_become_their_adder_twins(name):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
