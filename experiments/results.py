@@ -17,6 +17,7 @@ from pkkd_tf.distillation import PKKD
 RULE = "All results must be written; the state is saved, --resume writes what is missing."
 
 
+@stating(RULE)
 def write(
     folder: Path,
     program: str,
@@ -30,18 +31,6 @@ def write(
     Raises:
         RunError: disk full or not writable.
     """
-    with stating(RULE):
-        return _write(folder, program, options, data, model, history)
-
-
-def _write(
-    folder: Path,
-    program: str,
-    options: dict[str, Any],
-    data: Any,
-    model: PKKD,
-    history: Table,
-) -> dict[str, Any]:
     networks = {"student": model.student}
     if model.teacher is not None:
         networks["teacher"] = model.teacher

@@ -6,7 +6,7 @@ from typing import Any
 import keras
 
 from pkkd_tf.graphs import calls
-from pkkd_tf.layers import AdderConv2D, AdderDense, AdderDepthwiseConv2D
+from pkkd_tf.layers import ADDER_LAYERS, AdderConv2D, AdderDense, AdderDepthwiseConv2D
 
 ADDERS: dict[type, Any] = {
     keras.layers.Conv2D: AdderConv2D,
@@ -32,13 +32,14 @@ def to_adders(model: keras.Model, keep: Sequence[str] | None = None) -> keras.Mo
 
     Layers keep their names and arguments, so that `PKKD(to_adders(network), network)` compares
     them one by one. Only the initializers of what becomes an adder's filters are left out: these
-    start as N(0, 1), and Keras' default, scaled by the fan-in, costs accuracy. All weights are new.
+    start as N(0, 1), and Keras' default, scaled by the fan-in, slows the training. All weights are
+    new.
 
     Args:
         model: functional or built sequential model, networks inside of it included.
-        keep: names of layers that go on multiplying; None: the first and the last that has a
-            weight matrix, which are few operations and stay in AdderNet and PKKD too. Others with
-            products and without an adder form (`SeparableConv2D`, `Conv1D`, ...) must be named.
+        keep: names of layers that go on multiplying; None: the first and the last of those that
+            do, which are few operations and stay in AdderNet and PKKD too. Others with products
+            and without an adder form (`SeparableConv2D`, `Conv1D`, ...) must be named.
 
     Returns:
         A `keras.Model` of the same kind, not compiled. Batch normalization should follow its adder
@@ -76,7 +77,11 @@ def _products(model: keras.Model) -> list[str]:
         )
     kinds = (*ADDERS, *OTHER_PRODUCTS)
     layers = [call.layer for call in calls(model)]
-    found = [layer.name for layer in layers if isinstance(layer, kinds)]
+    found = [
+        layer.name
+        for layer in layers
+        if isinstance(layer, kinds) and not isinstance(layer, ADDER_LAYERS)
+    ]
     if not found:
         raise ValueError(
             "`model` must have convolutions or dense layers. "

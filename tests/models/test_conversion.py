@@ -75,6 +75,11 @@ def test_named_layers_are_kept():
     assert adders == {"first", "deep", "last"}
 
 
+def test_what_adds_already_stays_as_it_is():
+    twin = to_adders(own_network())
+    assert kinds(to_adders(twin, keep=("first",))) == kinds(twin) | {"last": AdderDense}
+
+
 def test_what_has_no_adder_form_must_be_named():
     image = keras.Input((8, 8, 3))
     x = layers.Conv2D(4, 3, name="mid")(layers.Conv2D(4, 3, name="first")(image))
