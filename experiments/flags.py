@@ -46,6 +46,7 @@ NEEDS = (
         "another --method than plain",
         lambda o: o["method"] != "plain" or not o["compare_plain"],
     ),
+    Need(("input_gradient",), "no --student", lambda o: o["student"] is None),
     Need(("feature_share",), "no --beta", lambda o: o["beta"] is None),
     Need(("teacher_sign",), "--kernel=exponential", lambda o: o["kernel"] == "exponential"),
     Need(("autoclustering",), "no --jit_compile", lambda o: not o["jit_compile"]),
@@ -119,6 +120,7 @@ def _define_data() -> None:
 
 def _define_training() -> None:
     flags.DEFINE_enum("model", None, sorted(models.MODELS), "Network of student and teacher.")
+    flags.DEFINE_string("student", None, "A trained student.keras to start from; else at random.")
     flags.DEFINE_enum("method", "pkkd", METHODS, "kd: logits only; plain: labels only; cnn.")
     flags.DEFINE_integer("epochs", 400, "Passes over the training images.", lower_bound=1)
     flags.DEFINE_integer("batch_size", 256, "Global: over all replicas.", lower_bound=1)

@@ -22,4 +22,4 @@ FREE = (
 # Of these, what may change the result: replicas' statistics, steps left out.
 ALTERING = ("strategy", "logical_devices", "on_nan")
 # At these values a flag changes nothing: so runs that were begun before it was there go on.
-NEUTRAL = {"accumulate_steps": 1, "sync_batch_norm": False, "l2_anneal": 0.0}
+NEUTRAL = {"accumulate_steps": 1, "sync_batch_norm": False, "l2_anneal": 0.0, "student": None}

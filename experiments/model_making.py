@@ -5,10 +5,11 @@ from typing import Any
 import keras
 
 from experiments import networks
+from experiments.errors import RunError
 from experiments.workers import BATCH_NORM
 from pkkd_tf import models
 from pkkd_tf.distillation import PKKD, FeatureMatching
-from pkkd_tf.layers import anneal_l2
+from pkkd_tf.layers import ADDER_LAYERS, anneal_l2
 from pkkd_tf.optimizers import AdderSGD
 
 
@@ -59,15 +60,30 @@ def _networks(data: Any, options: dict[str, Any]) -> tuple[keras.Model, keras.Mo
         size = data.num_classes, data.image_shape
         return models.build(options["model"], kind, *size, options["input_gradient"], name=role)
 
-    student = build("convolution" if options["method"] == "cnn" else "adder", "student")
+    student = _trained_student(data, options) if options["student"] else None
+    student = student or build("convolution" if options["method"] == "cnn" else "adder", "student")
     teacher = None
     if options["method"] in ("pkkd", "kd"):
         given = options["teacher"]
         teacher = networks.load(given, "--teacher") if given else build("convolution", "teacher")
-    for layer in [*student.layers, *(teacher.layers if teacher else [])]:
-        if isinstance(layer, BATCH_NORM):
-            layer.synchronized = options["sync_batch_norm"]
+    for network in filter(None, (student, teacher)):
+        for layer in network._flatten_layers():
+            if isinstance(layer, BATCH_NORM):
+                layer.synchronized = options["sync_batch_norm"]
     return student, teacher
+
+
+def _trained_student(data: Any, options: dict[str, Any]) -> keras.Model:
+    """The network to start from."""
+    student = networks.load(options["student"], "--student")
+    networks.check_fits(student, data, "--student")
+    adders = any(isinstance(layer, ADDER_LAYERS) for layer in student._flatten_layers())
+    if adders == (options["method"] == "cnn"):
+        raise RunError(
+            "--student must be a network with adder layers; for --method=cnn, one without. "
+            f"Received: student={options['student']}, method={options['method']}"
+        )
+    return student
 
 
 def _matching(options: dict[str, Any]) -> FeatureMatching:

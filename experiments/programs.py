@@ -35,6 +35,7 @@ def _train_plain(dataset: str, program: str, options: dict[str, Any]) -> dict[st
     own = {
         "method": "plain",
         "teacher": None,
+        "student": options["student"] if options["method"] != "cnn" else None,
         "output": str(folder),
         "resume": False,
         "requeue": True,

@@ -30,9 +30,7 @@ def test_equal_batches_at_least_half_as_large(images, most, pieces, expected):
 
 
 @pytest.fixture
-def options(tmp_path):
-    if "steps_per_execution" not in absl_flags.FLAGS:
-        flags.define(model="digits_resnet")
+def options(defined, tmp_path):
     with flagsaver.flagsaver():
         absl_flags.FLAGS(["test", f"--output={tmp_path / 'run'}", "--method=cnn", "--smoke"])
         return flags.values()

@@ -19,12 +19,6 @@ from experiments.history import Table
 TINY = ["--epochs=2", "--batch_size=16", "--limit_train=64", "--monitor_every=2", "--verbose=0"]
 
 
-@pytest.fixture(scope="session")
-def defined():
-    if "steps_per_execution" not in absl_flags.FLAGS:
-        flags.define(model="digits_resnet")
-
-
 @flagsaver.flagsaver
 def run(output, *arguments):
     absl_flags.FLAGS(["test", f"--output={output}", "--method=kd", *TINY, *arguments])

@@ -2,23 +2,25 @@
 
 from types import SimpleNamespace
 
+import keras
+import numpy as np
 import pytest
 from absl import flags as absl_flags
 from absl.testing import flagsaver
 
 from experiments import flags, results
+from experiments.errors import RunError
 from experiments.history import Table
 from experiments.model_making import make_model
 from experiments.workers import BATCH_NORM
+from pkkd_tf import models
 
-DATA = SimpleNamespace(num_classes=10, image_shape=(8, 8, 1))
+DATA = SimpleNamespace(name="digits", num_classes=10, image_shape=(8, 8, 1))
 
 
 @pytest.fixture
-def made(tmp_path):
+def made(defined, tmp_path):
     """The model that some flags make, for epochs of four steps."""
-    if "steps_per_execution" not in absl_flags.FLAGS:
-        flags.define(model="digits_resnet")
 
     def make(*arguments):
         with flagsaver.flagsaver():
@@ -29,7 +31,7 @@ def made(tmp_path):
 
 
 def norms(network):
-    return [layer for layer in network.layers if isinstance(layer, BATCH_NORM)]
+    return [layer for layer in network._flatten_layers() if isinstance(layer, BATCH_NORM)]
 
 
 def test_both_networks_learn_as_the_flags_say(made):
@@ -56,6 +58,42 @@ def test_what_is_off_stays_off(made):
     model = made("--method=plain", "--nosync_batch_norm")
     assert not (model.recompute or model.skip_nonfinite or model.teacher)
     assert not any(norm.synchronized for norm in norms(model.student))
+
+
+@pytest.mark.parametrize("method", ["pkkd", "cnn"])
+def test_a_student_goes_on_from_a_file(made, tmp_path, method):
+    kind = "convolution" if method == "cnn" else "adder"
+    trained = models.build("digits_resnet", kind, name="trained")
+    trained.set_weights([weight + 0.5 for weight in trained.get_weights()])
+    trained.save(tmp_path / "trained.keras")
+    model = made(f"--method={method}", f"--student={tmp_path / 'trained.keras'}")
+    for found, given in zip(model.student.get_weights(), trained.get_weights(), strict=True):
+        np.testing.assert_array_equal(found, given)
+
+
+def test_nested_batch_normalization_is_synchronized_too(made, tmp_path):
+    trained = models.build("digits_resnet", "adder")
+    image = keras.Input(trained.input_shape[1:])
+    keras.Model(image, trained(image)).save(tmp_path / "nested.keras")
+    model = made("--method=plain", f"--student={tmp_path / 'nested.keras'}", "--sync_batch_norm")
+    found = norms(model.student)
+    assert len(found) == len(norms(trained)) and all(norm.synchronized for norm in found)
+
+
+@pytest.mark.parametrize(("method", "kind"), [("cnn", "adder"), ("kd", "convolution")])
+def test_a_student_is_of_the_method(made, tmp_path, method, kind):
+    models.build("digits_resnet", kind).save(tmp_path / "trained.keras")
+    with pytest.raises(RunError) as error:
+        made(f"--method={method}", f"--student={tmp_path / 'trained.keras'}")
+    assert str(error.value) == (
+        "--student must be a network with adder layers; for --method=cnn, one without. "
+        f"Received: student={tmp_path / 'trained.keras'}, method={method}"
+    )
+
+
+def test_a_student_is_for_the_data(made):
+    with pytest.raises(RunError, match="--student must be a network for images as --dataset has"):
+        made("--student=resnet20_cifar10")
 
 
 def test_accuracies_of_a_report(tmp_path):

@@ -32,11 +32,6 @@ TINY = ["--epochs=3", "--batch_size=16", "--limit_train=64", "--monitor_every=2"
 TINY += ["--checkpoint_seconds=0"]
 
 
-@pytest.fixture(scope="session")
-def defined():
-    flags.define(model="digits_resnet")
-
-
 @pytest.fixture
 def options(defined):
     return parsed
@@ -327,6 +322,7 @@ FEATURES = [
         ("cnn", "--l2_anneal=0.5", "an adder network"),
         ("cnn", "--eta=0.1", "an adder network"),
         ("cnn", "--input_gradient=sign", "an adder network"),
+        ("kd", "--input_gradient=sign --student=s.keras", "no --student"),
         ("plain", "--compare_plain", "another --method than plain"),
         ("pkkd", "--feature_share=0.2 --beta=0.1", "no --beta"),
         ("pkkd", "--teacher_sign=-1 --kernel=identity", "--kernel=exponential"),
