@@ -43,7 +43,7 @@ $(INSTALLED): setup.py pyproject.toml
 	$(RUN) -m pip install --quiet --no-build-isolation --editable '.[dev]'
 	touch $@
 
-$(DELEGATE): custom_ops/build.py custom_ops/build_delegate.py \
+$(DELEGATE): custom_ops/compiler.py custom_ops/build_delegate.py \
 		$(wildcard $(addsuffix /*.cc,$(NATIVE)) $(addsuffix /*.h,$(NATIVE))) | $(INSTALLED)
 	$(RUN) -m custom_ops.build_delegate --quiet
 

@@ -7,39 +7,25 @@ minute, and a minute more the first time where nvcc is found: `custom_ops.build_
 """
 
 import argparse
-import concurrent.futures
-import contextlib
 import os
 import pathlib
-import shlex
-import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
 
-ROOT = pathlib.Path(__file__).resolve().parent
-KERNELS = ROOT / "kernels" / "cpu"
+from custom_ops import build_cuda, nvcc
+from custom_ops.compiler import (
+    KERNELS,
+    OPTIMIZED,
+    ROOT,
+    BuildError,
+    compile_and_link,
+    kernel_sources,
+    run,
+)
+
 SHELL = ROOT / "tensorflow"
 LIBRARY = SHELL / "_pkkd_ops.so"
 KERNELS_LIBRARY = ROOT / "kernels" / "_pkkd_kernels.so"
-
-FLAGS = ["-std=c++17", "-fPIC", "-ffp-contract=off", "-Wall", "-Wextra", f"-I{ROOT.parent}"]
-OPTIMIZED = ["-O3", "-DNDEBUG"]
-AVX2 = ["-mavx2", "-mfma", "-mf16c"]
-AVX512 = ["-mavx512f", "-mavx512dq", "-mavx512vl", "-mavx512bw", *AVX2]
-INSTRUCTION_SETS = {
-    "tiles_avx2.cc": AVX2,
-    "tiles_avx512.cc": AVX512,
-    "int8_tiles_avx2.cc": AVX2,
-    "int8_tiles_avx512.cc": AVX512,
-}
-GRID_TESTS = ("grid_test.cc", "grid_test.h", "int8_grid_test.cc", "int8_grid_test.h")
-TEST_SOURCES = ("c_api.cc", *GRID_TESTS)  # left out of the libraries
-JOBS = 2
-
-
-class BuildError(RuntimeError):
-    """The native code could not be compiled; the message says why."""
 
 
 def build(output: str | os.PathLike | None = None, quiet: bool = False) -> pathlib.Path:
@@ -56,14 +42,12 @@ def build(output: str | os.PathLike | None = None, quiet: bool = False) -> pathl
         BuildError: there is no compiler or no TensorFlow, or the compiler fails.
     """
     compile_flags, link_flags = _tensorflow_flags()
-    from custom_ops import build_cuda, nvcc  # which import this module
-
     gpu = build_cuda.objects_for_tensorflow(quiet)
     compile_flags += nvcc.compile_flags() if gpu else []
     shell = [(source, compile_flags) for source in sorted(SHELL.glob("*.cc"))]
-    sources = [*shell, *_kernel_sources()]
+    sources = [*shell, *kernel_sources()]
     flags = ["-shared", *gpu, *link_flags]
-    return _compile_and_link(sources, OPTIMIZED, flags, output or LIBRARY, quiet)
+    return compile_and_link(sources, OPTIMIZED, flags, output or LIBRARY, quiet)
 
 
 def build_kernels(output: str | os.PathLike | None = None, quiet: bool = False) -> pathlib.Path:
@@ -71,42 +55,42 @@ def build_kernels(output: str | os.PathLike | None = None, quiet: bool = False) 
 
     Args, Returns, Raises: as `build`.
     """
-    sources = [*_kernel_sources(), (KERNELS / "c_api.cc", [])]
+    sources = [*kernel_sources(), (KERNELS / "c_api.cc", [])]
     flags = ["-shared", "-pthread"]
-    return _compile_and_link(sources, OPTIMIZED, flags, output or KERNELS_LIBRARY, quiet)
+    return compile_and_link(sources, OPTIMIZED, flags, output or KERNELS_LIBRARY, quiet)
+
+
+def build_grid_test(
+    output: str | os.PathLike, sanitize: str | None = None, quiet: bool = False
+) -> pathlib.Path:
+    """Compiles kernels/cpu/grid_test.cc, a program that tests every kernel against plain loops.
+
+    Args:
+        output: where the program goes.
+        sanitize: for example `"address,undefined"` or `"thread"`; default none.
+        quiet: if True, prints nothing.
+
+    Returns, Raises: as `build`.
+    """
+    flags = [f"-fsanitize={sanitize}", "-fno-sanitize-recover=all"] if sanitize else []
+    tests = [(KERNELS / name, []) for name in ("grid_test.cc", "int8_grid_test.cc")]
+    link_flags = [*flags, "-pthread"]
+    sources = [*kernel_sources(), *tests]
+    return compile_and_link(sources, ["-O1", "-g", *flags], link_flags, output, quiet)
 
 
 def run_grid_test(sanitize: str | None = None, quiet: bool = False) -> None:
-    """Compiles and runs kernels/cpu/grid_test.cc: every kernel against the plain loops.
+    """Compiles that program and runs it.
 
-    Args:
-        sanitize: for example `"address,undefined"` or `"thread"`; default none.
-        quiet: if True, prints nothing unless the test fails.
+    Args: as of `build_grid_test`.
 
     Raises:
         BuildError: it does not compile, or a kernel or a sanitizer complains.
     """
-    flags = [f"-fsanitize={sanitize}", "-fno-sanitize-recover=all"] if sanitize else []
-    tests = [(KERNELS / name, []) for name in ("grid_test.cc", "int8_grid_test.cc")]
-    sources = [*_kernel_sources(), *tests]
     with tempfile.TemporaryDirectory() as folder:
-        program = pathlib.Path(folder) / "grid_test"
-        _compile_and_link(sources, ["-O1", "-g", *flags], [*flags, "-pthread"], program, quiet)
-        report = _run([str(program)])
+        report = run([str(build_grid_test(f"{folder}/grid_test", sanitize, quiet))])
     if not quiet:
         print(report, end="")
-
-
-def _kernel_sources() -> list[tuple[pathlib.Path, list[str]]]:
-    """Sources with their own flags. The target is the compiler's, which may be a cross compiler."""
-    x86 = _run([*_compiler(), "-dumpmachine"]).startswith("x86_64")
-    skipped = TEST_SOURCES if x86 else (*TEST_SOURCES, *INSTRUCTION_SETS)
-    define = ["-DPKKD_X86"] if x86 else []
-    return [
-        (source, [*define, *INSTRUCTION_SETS.get(source.name, [])])
-        for source in sorted(KERNELS.glob("*.cc"))
-        if source.name not in skipped
-    ]
 
 
 def _tensorflow_flags() -> tuple[list[str], list[str]]:
@@ -122,84 +106,28 @@ def _tensorflow_flags() -> tuple[list[str], list[str]]:
     return [*flags, version], tf.sysconfig.get_link_flags()
 
 
-def _compiler() -> list[str]:
-    command = os.environ.get("CXX", "")
-    try:
-        return shlex.split(command) or ["g++"]
-    except ValueError as error:
-        raise BuildError(
-            f"CXX must be a command as a shell reads it. Received: CXX={command}, {error}"
-        ) from error
-
-
-@contextlib.contextmanager
-def folder_beside(output: pathlib.Path) -> Iterator[pathlib.Path]:
-    """A folder for unfinished files, from where one move brings the finished one to `output`."""
-    try:
-        with tempfile.TemporaryDirectory(dir=output.parent, prefix=".build-") as folder:
-            yield pathlib.Path(folder)
-    except OSError as error:
-        raise BuildError(
-            "The output must be a file in a folder that exists and can be written to. "
-            f"Received: output={output}, {error}"
-        ) from error
-
-
-def _compile_and_link(sources, flags, link_flags, output, quiet) -> pathlib.Path:
-    output = pathlib.Path(output)
-    with folder_beside(output) as folder:
-
-        def compile_one(source: pathlib.Path, own_flags: list[str]) -> str:
-            target = f"{folder}/{source.parent.name}-{source.stem}.o"
-            if not quiet:
-                print(f"compiling {source.relative_to(ROOT.parent)}", flush=True)
-            _run([*_compiler(), *FLAGS, *flags, *own_flags, "-c", str(source), "-o", target])
-            return target
-
-        with concurrent.futures.ThreadPoolExecutor(JOBS) as pool:
-            objects = list(pool.map(compile_one, *zip(*sources)))
-        linked = folder / output.name
-        _run([*_compiler(), *objects, *link_flags, "-o", str(linked)])
-        os.replace(linked, output)  # a process that has the old library open keeps it
-    if not quiet:
-        print(f"built {output}")
-    return output
-
-
-def _run(command: list[str]) -> str:
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, errors="replace")
-    except OSError as error:
-        raise BuildError(
-            "A C++17 compiler is needed to build the operations; without them pkkd_tf computes "
-            f"in stock TensorFlow operations. Received: CXX={os.environ.get('CXX', 'g++')}, "
-            f"{command[0]}: {error.strerror}"
-        ) from error
-    if done.returncode != 0:
-        raise BuildError(
-            f"A command of the build failed. Received: exit status {done.returncode} from "
-            f"{shlex.join(command)}\n{done.stdout}{done.stderr}"
-        )
-    return done.stdout
-
-
 def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--output", help="where the library goes")
+    parser.add_argument("--output", help="where the library, or with --grid_test the program, goes")
     parser.add_argument("--quiet", action="store_true")
     parser.add_argument("--kernels", action="store_true", help="the kernels without TensorFlow")
     parser.add_argument("--grid_test", action="store_true", help="run the C++ test of the kernels")
     parser.add_argument("--sanitize", help="run it with these, e.g. address,undefined or thread")
-    arguments = parser.parse_args()
     try:
-        if arguments.grid_test or arguments.sanitize:
-            run_grid_test(arguments.sanitize, arguments.quiet)
-        else:
-            target = build_kernels if arguments.kernels else build
-            target(arguments.output, arguments.quiet)
+        _execute(parser.parse_args())
     except BuildError as error:
         sys.exit(str(error))
+
+
+def _execute(arguments: argparse.Namespace) -> None:
+    output, quiet = arguments.output, arguments.quiet
+    if not (arguments.grid_test or arguments.sanitize):
+        (build_kernels if arguments.kernels else build)(output, quiet)
+    elif output:  # for another machine, or an emulator of it
+        build_grid_test(output, arguments.sanitize, quiet)
+    else:
+        run_grid_test(arguments.sanitize, quiet)
 
 
 if __name__ == "__main__":

@@ -31,14 +31,14 @@ import pathlib
 import sys
 import warnings
 
-from custom_ops import build, nvcc
+from custom_ops import compiler, nvcc
 
-KERNELS = build.ROOT / "kernels" / "cuda"
+KERNELS = compiler.ROOT / "kernels" / "cuda"
 ADDERS = ("adder_bfloat16.cu", "adder_cuda.cu", "adder_float16.cu", "adder_float32.cu")
 SOURCES = (*ADDERS, "obstacle.cu")
 C_API = (*SOURCES, "device_c_api.cu")
 CPU_HEADERS = ("adder.h", "grid_test.h", "layout.h", "number_types.h", "reference.h", "tiles.h")
-LIBRARY = build.ROOT / "kernels" / "_pkkd_cuda.so"
+LIBRARY = compiler.ROOT / "kernels" / "_pkkd_cuda.so"
 EMULATED = ["-x", "c++", "-DPKKD_CUDA_EMULATION", "-O1"]
 
 
@@ -65,7 +65,7 @@ def objects(quiet: bool = False, sources: tuple[str, ...] = SOURCES) -> list[str
             return str(target)
         if not quiet:
             print(f"compiling custom_ops/kernels/cuda/{source} with nvcc", flush=True)
-        with build.folder_beside(target) as folder:
+        with compiler.folder_beside(target) as folder:
             unfinished = folder / target.name
             nvcc.run([*flags, "-c", str(KERNELS / source), "-o", str(unfinished)])
             for old in KERNELS.glob(f"{name}-*.o"):
@@ -73,7 +73,7 @@ def objects(quiet: bool = False, sources: tuple[str, ...] = SOURCES) -> list[str
             os.replace(unfinished, target)
         return str(target)
 
-    with concurrent.futures.ThreadPoolExecutor(build.JOBS) as pool:
+    with concurrent.futures.ThreadPoolExecutor(compiler.JOBS) as pool:
         return list(pool.map(compile_one, sources))
 
 
@@ -83,7 +83,7 @@ def objects_for_tensorflow(quiet: bool = False) -> list[str]:
         return []
     try:
         return [*objects(quiet), *nvcc.link_flags()]
-    except build.BuildError as error:
+    except compiler.BuildError as error:
         warnings.warn(
             f"The operations are built for the processor only, because the GPU kernels could not "
             f"be compiled; `NVCC=` (empty) leaves them out. {error}",
@@ -111,15 +111,15 @@ def build_kernels(
     output = pathlib.Path(output or LIBRARY)
     if emulate:
         sources = [(KERNELS / name, EMULATED) for name in C_API]
-        return build._compile_and_link(sources, [], ["-shared"], output, quiet)
+        return compiler.compile_and_link(sources, [], ["-shared"], output, quiet)
     return link(["-shared", *objects(quiet, C_API)], output)
 
 
 def link(parts: list[str], output: pathlib.Path) -> pathlib.Path:
     """Links objects with the CUDA runtime; a process that has the old file open keeps it."""
-    with build.folder_beside(output) as folder:
+    with compiler.folder_beside(output) as folder:
         linked = folder / output.name
-        build._run([*build._compiler(), *parts, *nvcc.link_flags(), "-o", str(linked)])
+        compiler.run([*compiler.command(), *parts, *nvcc.link_flags(), "-o", str(linked)])
         os.replace(linked, output)
     return output
 
@@ -127,7 +127,7 @@ def link(parts: list[str], output: pathlib.Path) -> pathlib.Path:
 def _fingerprint(flags: list[str]) -> str:
     digest = hashlib.sha256("\n".join(flags).encode())
     sources = [s for s in KERNELS.iterdir() if s.suffix in (".cu", ".cuh", ".h")]
-    headers = [build.KERNELS / name for name in CPU_HEADERS]
+    headers = [compiler.KERNELS / name for name in CPU_HEADERS]
     for source in sorted([*sources, *headers]):
         digest.update(source.read_bytes())
     return digest.hexdigest()[:12]
@@ -161,7 +161,7 @@ def main() -> None:
         parser.error(f"a test that is run keeps no file. Received: --output={arguments.output}")
     try:
         _execute(arguments)
-    except build.BuildError as error:
+    except compiler.BuildError as error:
         sys.exit(str(error))
 
 

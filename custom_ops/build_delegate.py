@@ -10,10 +10,10 @@ import os
 import pathlib
 import sys
 
-from custom_ops import build as native
-from custom_ops.build import BuildError
+from custom_ops import compiler
+from custom_ops.compiler import BuildError
 
-SHELL = native.ROOT / "tflite"
+SHELL = compiler.ROOT / "tflite"
 LIBRARY = SHELL / "libadder_delegate.so"
 SHARED = ["-shared", "-pthread", f"-Wl,--version-script={SHELL / 'exports.map'}"]
 STATIC = ["-static-libstdc++", "-static-libgcc", "-Wl,-z,defs"]
@@ -37,12 +37,12 @@ def build_delegate(
         BuildError: there is no compiler, or it fails.
     """
     shell = [(source, []) for source in sorted(SHELL.glob("*.cc"))]
-    sources = [*shell, *native._kernel_sources()]
-    flags, link_flags = native.OPTIMIZED, [*SHARED, *STATIC]
+    sources = [*shell, *compiler.kernel_sources()]
+    flags, link_flags = compiler.OPTIMIZED, [*SHARED, *STATIC]
     if sanitize:
         flags = ["-O1", "-g", f"-fsanitize={sanitize}", "-fno-sanitize-recover=all"]
         link_flags = [*SHARED, f"-fsanitize={sanitize}"]
-    return native._compile_and_link(sources, flags, link_flags, output or LIBRARY, quiet)
+    return compiler.compile_and_link(sources, flags, link_flags, output or LIBRARY, quiet)
 
 
 def main() -> None:

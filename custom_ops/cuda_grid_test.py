@@ -10,7 +10,7 @@ import shutil
 import subprocess
 import tempfile
 
-from custom_ops import build, build_cuda, nvcc
+from custom_ops import build_cuda, compiler, nvcc
 
 SOURCE = "grid_test.cu"
 TOOLS = ("memcheck", "racecheck")
@@ -34,8 +34,8 @@ def build_program(output: str | os.PathLike, quiet: bool = False) -> pathlib.Pat
     """
     objects = build_cuda.objects(quiet, (*build_cuda.SOURCES, SOURCE))
     with tempfile.TemporaryDirectory() as folder:
-        source, reference = str(build.KERNELS / "reference.cc"), f"{folder}/reference.o"
-        build._run([*build._compiler(), *build.FLAGS, "-O2", "-c", source, "-o", reference])
+        source, reference = str(compiler.KERNELS / "reference.cc"), f"{folder}/reference.o"
+        compiler.run([*compiler.command(), *compiler.FLAGS, "-O2", "-c", source, "-o", reference])
         return build_cuda.link([*objects, reference, *PORTABLE], pathlib.Path(output))
 
 
@@ -82,16 +82,16 @@ def run_emulated(every: int = 1, sanitize: str = "address,undefined", quiet: boo
     flags = [f"-fsanitize={sanitize}", "-fno-sanitize-recover=all"] if sanitize else []
     names = (*build_cuda.SOURCES, SOURCE)
     sources = [(build_cuda.KERNELS / name, build_cuda.EMULATED) for name in names]
-    sources.append((build.KERNELS / "reference.cc", ["-O1"]))
+    sources.append((compiler.KERNELS / "reference.cc", ["-O1"]))
     with tempfile.TemporaryDirectory() as folder:
         program = pathlib.Path(folder) / "grid_test"
-        build._compile_and_link(sources, flags, flags, program, quiet)
+        compiler.compile_and_link(sources, flags, flags, program, quiet)
         return _follow([[str(program), str(_checked(every))]])
 
 
 def _checked(every: int) -> int:
     if every < 1:
-        raise build.BuildError(f"`every` must be positive. Received: every={every}")
+        raise compiler.BuildError(f"`every` must be positive. Received: every={every}")
     return every
 
 
@@ -104,7 +104,9 @@ def _follow(commands: list[list[str]]) -> str:
         if code != 0:
             failed.append(f"exit status {code} from {shlex.join(command)}")
     if failed:
-        raise build.BuildError(f"The kernels must pass their test. Received: {'; '.join(failed)}")
+        raise compiler.BuildError(
+            f"The kernels must pass their test. Received: {'; '.join(failed)}"
+        )
     return text
 
 
@@ -117,7 +119,7 @@ def _run(command: list[str]) -> tuple[int, str]:
                 print(line, end="", flush=True)
                 lines.append(line)
     except OSError as error:
-        raise build.BuildError(
+        raise compiler.BuildError(
             "The test and, for a check, compute-sanitizer of the CUDA toolkit must start. "
             f"Received: {command[0]}: {error.strerror}"
         ) from error

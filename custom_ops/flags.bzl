@@ -1,4 +1,4 @@
-"""The compiler flags of custom_ops/build.py; tests/custom_ops/test_bazel.py compares the two."""
+"""The compiler flags of custom_ops/compiler.py; tests/custom_ops/test_bazel.py compares the two."""
 
 COPTS = [
     "-std=c++17",

@@ -9,7 +9,7 @@ import pathlib
 import shutil
 import subprocess
 
-from custom_ops import build
+from custom_ops import compiler
 
 ARCHITECTURES = "75;80;86;89;90"
 VARIABLES = ("NVCC_PREPEND_FLAGS", "NVCC_APPEND_FLAGS", "NVCC_CCBIN")
@@ -34,7 +34,7 @@ def toolkit() -> pathlib.Path:
         name, _, value = line.removeprefix("#$ ").partition("=")
         if name == "TOP":
             return pathlib.Path(value.strip()).resolve()
-    raise build.BuildError(f"nvcc must name its toolkit's folder. Received: nvcc={path()}")
+    raise compiler.BuildError(f"nvcc must name its toolkit's folder. Received: nvcc={path()}")
 
 
 def state() -> str:
@@ -67,13 +67,13 @@ def flags() -> list[str]:
         BuildError: `PKKD_TF_CUDA_ARCHITECTURES` holds something else than numbers.
     """
     warned = "-Xcompiler=-fPIC,-Wall,-Wextra"
-    return ["-std=c++17", "-O3", f"-I{build.ROOT.parent}", warned, *_architecture_flags()]
+    return ["-std=c++17", "-O3", f"-I{compiler.ROOT.parent}", warned, *_architecture_flags()]
 
 
 def _architecture_flags() -> list[str]:
     wanted = os.environ.get("PKKD_TF_CUDA_ARCHITECTURES", ARCHITECTURES).split(";")
     if not all(name.isdigit() for name in wanted):
-        raise build.BuildError(
+        raise compiler.BuildError(
             "PKKD_TF_CUDA_ARCHITECTURES must be numbers like 80 with ; between them. "
             f"Received: PKKD_TF_CUDA_ARCHITECTURES={';'.join(wanted)}"
         )
@@ -88,13 +88,13 @@ def run(arguments: list[str], stderr: bool = False) -> str:
     Raises:
         BuildError: there is none, or it fails.
     """
-    compiler = path()
-    if compiler is None:
-        raise build.BuildError(
+    nvcc = path()
+    if nvcc is None:
+        raise compiler.BuildError(
             "The CUDA compiler is needed to build the GPU kernels. Received: NVCC="
             f"{os.environ.get('NVCC')}, CUDA_HOME={os.environ.get('CUDA_HOME')}, and no nvcc there "
             "or on the path"
         )
     if not stderr:
-        return build._run([compiler, *arguments])
-    return subprocess.run([compiler, *arguments], capture_output=True, text=True).stderr
+        return compiler.run([nvcc, *arguments])
+    return subprocess.run([nvcc, *arguments], capture_output=True, text=True).stderr

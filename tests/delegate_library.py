@@ -7,7 +7,7 @@ import warnings
 import pytest
 from tensorflow.lite.python import interpreter as tensorflow_lite
 
-from custom_ops import build, build_delegate
+from custom_ops import build_delegate, compiler
 
 INTERPRETERS = {"tensorflow": tensorflow_lite}
 try:
@@ -19,7 +19,7 @@ except ImportError:
 
 
 def has_compiler():
-    return shutil.which(build._compiler()[0]) is not None
+    return shutil.which(compiler.command()[0]) is not None
 
 
 @functools.cache
@@ -27,9 +27,9 @@ def path():
     """The library, built where it is missing or older than a source, if there is a compiler."""
     sources = [
         *build_delegate.SHELL.iterdir(),
-        *build.KERNELS.iterdir(),
-        build.ROOT / "build.py",
-        build.ROOT / "build_delegate.py",
+        *compiler.KERNELS.iterdir(),
+        compiler.ROOT / "compiler.py",
+        compiler.ROOT / "build_delegate.py",
     ]
     library = build_delegate.LIBRARY
     newest = max(source.stat().st_mtime for source in sources if source != library)

@@ -1,6 +1,6 @@
 import pytest
 
-from custom_ops import build, build_cuda
+from custom_ops import build, build_cuda, compiler
 from pkkd_tf.ops import compiled
 from tests.custom_ops import native
 
@@ -19,11 +19,11 @@ def operations():
     if not compiled.LIBRARY.exists():
         build.build(quiet=True)
         compiled._load.cache_clear()
-    folders = [build.KERNELS, build.SHELL]
+    folders = [compiler.KERNELS, build.SHELL]
     folders += [build_cuda.KERNELS] if compiled.has_gpu_kernels() else []
-    sources = [s for f in folders for s in f.iterdir() if s.name not in build.TEST_SOURCES]
+    sources = [s for f in folders for s in f.iterdir() if s.name not in compiler.TEST_SOURCES]
     newest = max(source.stat().st_mtime for source in sources if source.suffix in SOURCES)
-    installed = not (build.ROOT.parent / "setup.py").exists()  # from a wheel: library and all
+    installed = not (compiler.ROOT.parent / "setup.py").exists()  # from a wheel: library and all
     fresh = installed or compiled.LIBRARY.stat().st_mtime > newest
     assert fresh, "older than a source: custom_ops.build it"
     assert compiled.is_available(), compiled.why_unavailable()

@@ -8,7 +8,7 @@ import warnings
 import pytest
 import tensorflow as tf
 
-from custom_ops import build, build_cuda, nvcc
+from custom_ops import build_cuda, compiler, nvcc
 from pkkd_tf.ops import compiled, paths, reference, use_path, why_reference
 
 
@@ -40,7 +40,9 @@ def test_without_nvcc_the_operations_are_for_the_processor(monkeypatch):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert build_cuda.objects_for_tensorflow() == []
-    with pytest.raises(build.BuildError, match="The CUDA compiler is needed .* Received: NVCC=,"):
+    with pytest.raises(
+        compiler.BuildError, match="The CUDA compiler is needed .* Received: NVCC=,"
+    ):
         build_cuda.objects()
 
 
@@ -53,7 +55,7 @@ def test_a_failing_nvcc_gives_one_warning_and_no_gpu_kernels(failing_nvcc):
 
 def test_bad_architectures(monkeypatch, failing_nvcc):
     monkeypatch.setenv("PKKD_TF_CUDA_ARCHITECTURES", "80,90")
-    with pytest.raises(build.BuildError, match="Received: PKKD_TF_CUDA_ARCHITECTURES=80,90"):
+    with pytest.raises(compiler.BuildError, match="Received: PKKD_TF_CUDA_ARCHITECTURES=80,90"):
         build_cuda.objects()
 
 
@@ -110,7 +112,7 @@ def test_the_tests_on_a_gpu_need_no_tensorflow():
     missing = "dict.fromkeys(('tensorflow', 'keras', 'pkkd_tf'))"
     wanted = "from tests.custom_ops import test_cuda, test_cuda_obstacle"
     code = f"import sys; sys.modules.update({missing}); {wanted}"
-    subprocess.run([sys.executable, "-c", code], cwd=build.ROOT.parent, check=True)
+    subprocess.run([sys.executable, "-c", code], cwd=compiler.ROOT.parent, check=True)
 
 
 def test_operations_older_than_the_question_serve_no_gpu(monkeypatch):

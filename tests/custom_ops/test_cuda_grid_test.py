@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from custom_ops import build, build_cuda, cuda_grid_test, nvcc
+from custom_ops import build_cuda, compiler, cuda_grid_test, nvcc
 
 
 def write_program(path, text):
@@ -25,7 +25,7 @@ def sanitizer(monkeypatch, tmp_path):
 
 @pytest.mark.parametrize("every", [None, 7])
 def test_racecheck_follows_a_memcheck_that_failed(sanitizer, capsys, every):
-    with pytest.raises(build.BuildError, match="exit status 1 from .*memcheck") as error:
+    with pytest.raises(compiler.BuildError, match="exit status 1 from .*memcheck") as error:
         cuda_grid_test.run_on_gpu(check=True, every=every)
     assert "--tool racecheck" not in str(error.value)
     step = every or 41
@@ -52,7 +52,9 @@ def test_output_is_shown_as_it_comes(monkeypatch, tmp_path):
 
 
 def test_no_compute_sanitizer(tmp_path):
-    with pytest.raises(build.BuildError, match="compute-sanitizer of the CUDA toolkit must start"):
+    with pytest.raises(
+        compiler.BuildError, match="compute-sanitizer of the CUDA toolkit must start"
+    ):
         cuda_grid_test._follow([[str(tmp_path / "missing")]])
 
 

@@ -9,7 +9,7 @@ import pathlib
 
 import pytest
 
-from custom_ops import build, build_cuda
+from custom_ops import build_cuda, compiler
 
 LIBRARY = os.environ.get("PKKD_TF_CUDA_LIBRARY")
 DEVICE = "a device has compute capability"
@@ -34,7 +34,7 @@ def functions(tmp_path_factory):
     path = pathlib.Path(LIBRARY or tmp_path_factory.mktemp("cuda") / "obstacle.so").resolve()
     if not LIBRARY:
         sources = [(build_cuda.KERNELS / "obstacle.cu", build_cuda.EMULATED)]
-        build._compile_and_link(sources, [], ["-shared"], path, quiet=True)
+        compiler.compile_and_link(sources, [], ["-shared"], path, quiet=True)
     return ctypes.CDLL(str(path))
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from custom_ops import build
+from custom_ops import compiler
 from pkkd_tf.ops import adder_conv2d, compiled, paths, use_path
 from pkkd_tf.ops.geometry import make_geometry
 from tests import numpy_adder
@@ -64,7 +64,7 @@ def compile_broken(library, tmp_path):
         "void missing_function();\n"
         "__attribute__((constructor)) void Call() { missing_function(); }\n"
     )
-    build._run([*build._compiler(), "-shared", "-fPIC", str(source), "-o", str(library)])
+    compiler.run([*compiler.command(), "-shared", "-fPIC", str(source), "-o", str(library)])
 
 
 def test_undefined_symbol(library, tmp_path):

@@ -1,3 +1,7 @@
+#ifdef PKKD_X86
+#include <cpuid.h>
+#endif
+
 #include <cstdlib>
 #include <cstring>
 
@@ -7,6 +11,14 @@
 namespace pkkd {
 namespace {
 
+#ifdef PKKD_X86
+// Clang 16 and older do not know its name in __builtin_cpu_supports.
+bool SupportsF16c() {
+  unsigned a, b, c, d;
+  return __get_cpuid(1, &a, &b, &c, &d) && (c & bit_F16C) != 0;
+}
+#endif
+
 // The tables this processor can run, best first, with a null pointer at the end.
 const Tiles* const* RunnableTiles() {
   static const Tiles* tables[4] = {};
@@ -15,7 +27,7 @@ const Tiles* const* RunnableTiles() {
 #ifdef PKKD_X86
     __builtin_cpu_init();
     const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
-                      __builtin_cpu_supports("f16c");
+                      SupportsF16c();
     if (avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") &&
         __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512bw")) {
       tables[count++] = &kAvx512Tiles;
