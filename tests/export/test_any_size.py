@@ -1,4 +1,4 @@
-"""Networks for images of any height and width: sizes that a file computes."""
+"""Networks for images of any height and width: sizes that a file computes, what is refused."""
 
 import keras
 import numpy as np
@@ -6,10 +6,11 @@ import pytest
 from keras import layers
 
 from export.program import ExportError
+from export.saved_model import export_saved_model
 from export.tflite import Network, int8
 from export.tflite.converter import FLOAT_FORMATS, convert
 from export.tflite.graph import Graph
-from pkkd_tf.layers import AdderConv2D
+from pkkd_tf.layers import AdderConv2D, AdderDense
 from tests import delegate_library
 from tests.export.test_int8_operators import FLOAT_OUTPUTS
 
@@ -66,3 +67,28 @@ def test_dilated_convolutions_whose_padding_follows_the_size():
             np.testing.assert_allclose(network(batch), model(batch), rtol=1e-4, atol=1e-4)
     with pytest.raises(ExportError, match="Received: .*SPACE_TO_BATCH_ND"):
         int8.make(model, images(*SIZES[0]), delegate_library.path())
+
+
+REFUSED = {
+    "stride": (lambda x: adder(x, strides=2), 'Padding "same" .* strides=\\(2, 2\\)'),
+    "rows": (AdderDense(4), "AdderDense is exported .* input shape=\\(None, None, None, 4\\)"),
+    "resized": (
+        layers.UpSampling2D(2, interpolation="bilinear"),
+        "The network must become a graph .* Received: \\(None, None, None, 3\\), \\w+: Using a",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_a_refusal_is_one_sentence(name):
+    build, sentence = REFUSED[name]
+    with pytest.raises(ExportError, match=f"^{sentence}") as caught:
+        convert(any_size(build), "portable")
+    assert "\n" not in str(caught.value) and "\x1b" not in str(caught.value)
+
+
+def test_a_saved_model_needs_a_graph_too(tmp_path):
+    any_size(REFUSED["resized"][0]).save(tmp_path / "any.keras")
+    with pytest.raises(ExportError, match=f"^{REFUSED['resized'][1]}") as caught:
+        export_saved_model(tmp_path / "any.keras", tmp_path / "saved")
+    assert "\n" not in str(caught.value) and not (tmp_path / "saved").exists()
