@@ -1,7 +1,8 @@
 """What the export programs share: one clear sentence for an error, and loading a network."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import keras
@@ -14,6 +15,8 @@ from experiments.errors import RunError
 
 class ExportError(RunError):
     """What the user of an export program must know: the rule and what was received."""
+
+    _keras_call_info_injected = True  # so that Keras adds no lines of its own in a layer's call
 
 
 def run(main: Callable[[], Any]) -> None:
@@ -49,6 +52,22 @@ def load_network(path: str | os.PathLike, flag: str = "--model") -> keras.Model:
     for layer in model._flatten_layers():
         layer.dtype_policy = "float32"
     return model
+
+
+@contextmanager
+def tracing(model: keras.Model) -> Iterator[None]:
+    """What a network cannot become a graph for is an `ExportError`, and one sentence."""
+    try:
+        yield
+    except ExportError:
+        raise
+    except Exception as error:  # of any class: layers are anybody's
+        # Keras sets the reason in bold, among lines of its own.
+        reason = str(error).split("\x1b[1m")[-1].split("\x1b[0m")[0].strip().splitlines() or [""]
+        raise ExportError(
+            "The network must become a graph for images of its input's shape, None being any size. "
+            f"Received: {model.inputs[0].shape}, {type(error).__name__}: {reason[0]}"
+        ) from error
 
 
 def _check_network(model: Any, path: str | os.PathLike, flag: str) -> None:

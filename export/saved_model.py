@@ -15,7 +15,6 @@ first. Weights and arithmetic are float32. No gradients are written: it is for i
 
 import os
 import warnings
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +31,7 @@ from pkkd_tf.ops import compiled, use_path
 
 TOLERANCE = 1e-4
 UNKNOWN_SIZE = 32  # pixels, of the images that a network for any size is checked with
-Signatures = dict[str, Callable[..., dict[str, tf.Tensor]]]
+Signatures = dict[str, Any]
 
 
 def export_saved_model(
@@ -85,6 +84,9 @@ def _write(model: keras.Model, folder: Path, preprocessing: dict[str, Any] | Non
     module = tf.Module()
     module.parameters = [variable.value for variable in model.variables]
     signatures = _signatures(model, preprocessing)
+    with program.tracing(model):
+        for function in signatures.values():
+            function.get_concrete_function()
     options = tf.saved_model.SaveOptions(experimental_custom_gradients=False)
     try:
         tf.saved_model.save(module, folder, signatures=signatures, options=options)

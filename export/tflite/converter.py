@@ -6,7 +6,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from export.program import ExportError
+from export.program import ExportError, tracing
 from export.tflite.dilation import join_dilated
 from export.tflite.fusion import fuse
 from export.tflite.responses import custom, portable
@@ -29,7 +29,7 @@ def convert(model: keras.Model, format: str) -> bytes:
 
     Raises:
         ValueError: the format is unknown.
-        ExportError: the network holds something that TFLite cannot.
+        ExportError: the network holds something that TFLite cannot, or cannot become a graph.
 
     Example:
         >>> data = convert(pkkd_tf.models.build("digits_resnet"), "portable")
@@ -79,9 +79,9 @@ def _check_ends(model: keras.Model) -> None:
 
 def _convert(model: keras.Model, **options: Any) -> bytes:
     holder = _as_module(model)
-    converter = tf.lite.TFLiteConverter.from_concrete_functions(
-        [holder.network.get_concrete_function()], holder
-    )
+    with tracing(model):
+        function = holder.network.get_concrete_function()
+    converter = tf.lite.TFLiteConverter.from_concrete_functions([function], holder)
     for name, value in options.items():
         setattr(converter, name, value)
     try:

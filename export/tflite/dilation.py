@@ -17,7 +17,7 @@ CONVOLUTIONS = ("CONV_2D", "DEPTHWISE_CONV_2D")
 
 
 def join_dilated(data: bytes) -> bytes:
-    """Joins the three operators of every dilated convolution whose padding has a name.
+    """Joins the three operators of every dilated convolution whose padding is known and has a name.
 
     Args:
         data: bytes of a float `.tflite` file.
@@ -37,9 +37,10 @@ def join_dilated(data: bytes) -> bytes:
 
 
 def _join(graph: Graph, apart: Any, convolution: Any, together: Any) -> None:
-    dilation, pads, again, crops = (
-        graph.constant(t) for t in (*apart.inputs[1:], *together.inputs[1:])
-    )
+    sizes = [graph.constant(t) for t in (*apart.inputs[1:], *together.inputs[1:])]
+    if any(size is None for size in sizes):
+        return  # of images of any size: what is added is only known with them
+    dilation, pads, again, crops = sizes
     options = convolution.builtinOptions
     plain = options.strideH == options.strideW == 1 and options.padding == schema.Padding.VALID
     kernel = graph.shape(convolution.inputs[1])[1:3]

@@ -13,6 +13,7 @@ from export.tflite.neighbours import (
     is_open,
     only_reader,
     other_operand,
+    split_relu6,
 )
 
 
@@ -53,7 +54,9 @@ class Follower:
 
     def _take_in(self, follower: Any, y: int) -> bool:
         taken = self._takers[self.graph.name(follower)](follower, y)
-        self.relu = self.relu or (taken and activation(follower) == RELU)
+        if taken:
+            self.relu = self.relu or activation(follower) == RELU
+            split_relu6(self.graph, follower)
         return taken
 
     def _replace(self, follower: Any) -> None:

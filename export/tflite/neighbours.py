@@ -17,21 +17,20 @@ RELU6 = schema.ActivationFunctionType.RELU6
 def only_reader(graph: Graph, tensor: int, names: Collection[str]) -> Any | None:
     """The operator of one of these names that alone reads a tensor.
 
-    A ReLU6 at its end becomes an operator of its own; with another activation than a ReLU it does
-    not count.
+    With another activation at its end than a ReLU or ReLU6 it does not count.
     """
     consumers = graph.consumers(tensor)
     if graph.is_output(tensor) or len(consumers) != 1:
         return None
     (reader,) = consumers
     named = graph.name(reader) in names
-    if named and activation(reader) == RELU6:
-        _split_activation(graph, reader)
-    return reader if named and activation(reader) in (NONE, RELU) else None
+    return reader if named and activation(reader) in (NONE, RELU, RELU6) else None
 
 
-def _split_activation(graph: Graph, operator: Any) -> None:
-    """Makes the ReLU6 at an operator's end one that follows it."""
+def split_relu6(graph: Graph, operator: Any) -> None:
+    """Makes the ReLU6 at an operator's end, if there is one, an operator that follows it."""
+    if activation(operator) != RELU6:
+        return
     (y,) = operator.outputs
     before = graph.add_tensor(graph.shape(y), np.float32, f"{graph.tensor_name(y)}/before")
     operator.outputs, operator.builtinOptions.fusedActivationFunction = [before], NONE

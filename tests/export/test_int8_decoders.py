@@ -55,6 +55,16 @@ def test_a_transposed_convolution_of_its_own():
     check_integers(data)
 
 
+def test_a_transposed_convolution_that_gives_nothing_but_zeros():
+    """Their step is that of its images: its first input is the output's shape."""
+    transposed = layers.Conv2DTranspose(4, 3, 2, kernel_initializer="zeros")
+    data, report = quantized(functional((6, 6, 3), lambda x: adder(4)(transposed(x))))
+    assert report["difference"] < FLOAT_OUTPUTS
+    graph = Graph(data)
+    (operator,) = graph.named("TRANSPOSE_CONV")
+    assert graph.scale(operator.outputs[0])[0] == graph.scale(operator.inputs[2])[0]
+
+
 def test_dilated_transposed_convolutions_are_refused():
     transposed = layers.Conv2DTranspose(6, 3, padding="same", dilation_rate=2)
     with pytest.raises(ExportError, match="Received: Conv2DBackpropInput"):

@@ -83,6 +83,20 @@ def test_relu6_of_float_files_follows_the_operator():
     assert 0.02 < np.mean(inner == 6.0) < 0.5
 
 
+@pytest.mark.parametrize("operands", ("x - y", "x * y"))
+def test_relu6_of_what_no_adder_takes_in_stays_inside_of_it(operands):
+    """Else int8 would round what is larger than 6 too."""
+    join = layers.Subtract() if operands == "x - y" else layers.Multiply()
+    model = network(lambda x: layers.ReLU(6.0)(join([x, norm(adder(x, 3))])))
+    data = convert(model, "custom_op")
+    assert names(data) == ["AdderConv2D", "SUB" if operands == "x - y" else "MUL", "RESHAPE"]
+    batch = 4 * images(model, 32)
+    output = Network(data, delegate_library.path())(batch)
+    np.testing.assert_allclose(output, model(batch), rtol=1e-4, atol=1e-3)
+    data, report = quantized(model, batch)
+    assert "RELU6" not in names(data) and report["difference"] < 0.02
+
+
 def test_ranges_beyond_six_are_cut_off_there():
     """As fine-tuning may leave them."""
     model = network(capped)

@@ -23,6 +23,7 @@ _BOUNDS = {  # of the real numbers that an activation lets through
 # What XNNPACK takes: steps of what is added, and products of steps, to the step of the output.
 SUM_RATIOS, PRODUCT_RATIOS = (2.0**-10, 2.0**8), (2.0**-16, 2.0**8)
 SLOPES = (2.0**-8, 2.0**7)  # and of a leaky ReLU, both of them
+OF_SIZES = {"ADD": np.add, "SUB": np.subtract, "MUL": np.multiply}  # of int32, which have no scale
 _SUM_BITS = 20  # that TFLite shifts the terms of a sum by
 
 

@@ -113,7 +113,7 @@ def _least_step(graph: Graph, tensor: int, scales: dict[int, Scale], dead: bool)
         largest = float(np.abs(graph.constant(producer.inputs[1])).max()) / MOST
         return scales[images_of(graph, producer)].step * largest / LARGEST_RATIO
     adds = graph.name(producer) in ("ADD", "SUB")
-    inputs = [int(t) for t in (producer.inputs if adds else producer.inputs[:1])]
+    inputs = [int(t) for t in producer.inputs] if adds else [images_of(graph, producer)]
     found = [scales[t] if t in scales else Scale.of_values(graph.constant(t)) for t in inputs]
     largest = max(scale.step for scale in found)
     return largest if dead else largest / LARGEST_RATIO if adds else 0.0

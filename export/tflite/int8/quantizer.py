@@ -9,7 +9,7 @@ from tensorflow.lite.python import schema_py_generated as schema
 
 from export.program import ExportError
 from export.tflite.graph import Graph
-from export.tflite.int8 import adder, builtin, choice, scales
+from export.tflite.int8 import adder, arithmetic, builtin, choice, scales
 from export.tflite.int8.adder import quantize_adder
 from export.tflite.int8.known import Known
 from export.tflite.int8.observation import Observation
@@ -19,7 +19,8 @@ from export.tflite.int8.ties import SAME_SCALE
 from export.tflite.responses import CUSTOM_OPERATOR
 from pkkd_tf.quantization.integer import MOST
 
-SHAPES = ("SHAPE", "STRIDED_SLICE", "PACK")  # of integers, which stay what they are
+# Of integers, sizes of images, which stay what they are.
+SIZES = ("SHAPE", "STRIDED_SLICE", "PACK", *arithmetic.OF_SIZES)
 BITS = (2, 8)
 
 
@@ -83,7 +84,7 @@ def _read_by_adders(graph: Graph) -> dict[int, Callable[[np.ndarray], int]]:
 
 def _check_operators(graph: Graph) -> None:
     known = sorted({CUSTOM_OPERATOR, *builtin.VERSIONS})
-    names = {graph.name(o) for o in graph.operators if not _computes_shapes(graph, o)}
+    names = {graph.name(o) for o in graph.operators if not _computes_sizes(graph, o)}
     unknown = sorted(names - set(known))
     if unknown:
         raise ExportError(
@@ -92,9 +93,9 @@ def _check_operators(graph: Graph) -> None:
         )
 
 
-def _computes_shapes(graph: Graph, operator: Any) -> bool:
+def _computes_sizes(graph: Graph, operator: Any) -> bool:
     integers = graph.dtype(operator.outputs[0]) in (np.int32, np.int64)
-    return integers and graph.name(operator) in SHAPES
+    return integers and graph.name(operator) in SIZES
 
 
 def _quantize_operators(
@@ -104,7 +105,7 @@ def _quantize_operators(
         if graph.name(operator) == CUSTOM_OPERATOR:
             sample = None if samples is None else samples[int(operator.inputs[0])]
             quantize_adder(graph, operator, chosen, sample)
-        elif not _computes_shapes(graph, operator):
+        elif not _computes_sizes(graph, operator):
             builtin.quantize_builtin(graph, operator, chosen)
 
 

@@ -69,6 +69,8 @@ def compute(graph: Graph, operator: Any, values: dict[int, np.ndarray]) -> np.nd
         return None
     if name == CUSTOM_OPERATOR:
         return run_adder(get_options(operator), inputs)
+    if name in arithmetic.OF_SIZES and graph.dtype(operator.outputs[0]) == np.int32:
+        return arithmetic.OF_SIZES[name](*inputs)
     return _OPERATORS[name](operator.builtinOptions, inputs, Scales(graph, operator))
 
 
