@@ -8,6 +8,7 @@ import tensorflow as tf
 from pkkd_tf.distillation import losses, monitor, steps
 from pkkd_tf.distillation.logs import LoggedModel, of_test
 from pkkd_tf.distillation.matching import adder_layers, filters_of
+from pkkd_tf.distillation.recomputation import LOGITS
 from pkkd_tf.optimizers import conditional
 
 
@@ -39,7 +40,7 @@ class TrainedModel(LoggedModel):
         outputs = self._study(batch.images, training=False)
         parts = self._parts(batch, outputs, theirs)
         loss = _total(self._weighted(parts)) + _penalties(self.student)
-        logits = outputs["logits"], None if theirs is None else theirs["logits"]
+        logits = outputs[LOGITS], None if theirs is None else theirs[LOGITS]
         self._record(batch.labels, *logits, parts, loss, teacher_loss)
         return self._logs(of_test(self.get_metrics_result()))
 
@@ -70,7 +71,7 @@ class TrainedModel(LoggedModel):
             gradients = tape.gradient(scaled, self.student_variables) + to_teacher
         if measure:
             self._measure(tape, weighted, outputs, theirs)
-        logits = outputs["logits"], None if theirs is None else theirs["logits"]
+        logits = outputs[LOGITS], None if theirs is None else theirs[LOGITS]
         return gradients, (batch.labels, *logits, parts, student_loss, teacher_loss)
 
     @steps.scoped("student")
@@ -86,7 +87,7 @@ class TrainedModel(LoggedModel):
         if teacher is None:
             return None, None
         outputs = teacher(batch.images, training=training and self.teacher_mode == "progressive")
-        loss = losses.label_loss(batch.labels, outputs["logits"], batch.weights)
+        loss = losses.label_loss(batch.labels, outputs[LOGITS], batch.weights)
         return outputs, loss + _penalties(self.teacher)
 
     @steps.scoped("teacher_backward")
@@ -102,10 +103,10 @@ class TrainedModel(LoggedModel):
     def _parts(self, batch: steps.Batch, outputs: Any, theirs: Any) -> dict[str, Any]:
         """The losses on the student's logits before their weights; None for other parts."""
         parts: dict[str, Any] = dict.fromkeys(monitor.PARTS)
-        own, weights = outputs["logits"], batch.weights
+        own, weights = outputs[LOGITS], batch.weights
         parts["ce"] = losses.label_loss(batch.labels, own, weights)
         if theirs is not None:
-            target = tf.stop_gradient(theirs["logits"])
+            target = tf.stop_gradient(theirs[LOGITS])
             parts["kd"] = losses.distillation_loss(own, target, self.temperature, weights)
         return parts
 

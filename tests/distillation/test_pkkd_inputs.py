@@ -6,6 +6,7 @@ import pytest
 
 from pkkd_tf import PKKD
 from pkkd_tf.distillation.matching import pass_through
+from pkkd_tf.layers import AdderConv2D
 from pkkd_tf.optimizers import AdderSGD
 from tests.distillation.tiny_networks import CLASSES, batch, compiled, network
 
@@ -43,6 +44,22 @@ def test_shapes_are_compared_where_the_networks_compute_them():
     received = r"layer='conv1', student=\(None, 8, 8, 4\), teacher=\(None, 4, 4, 4\)"
     with pytest.raises(ValueError, match=received):
         PKKD(student, keras.Model(x, logits))
+
+
+def ending_in_a_matched_layer(kind):
+    """Its logits are means of the responses of a layer that is called "logits"."""
+    inner = network(kind, names=("conv1",), sizes=(3,))
+    conv = AdderConv2D if kind == "adder" else keras.layers.Conv2D
+    last = conv(CLASSES, 1, name="logits")(inner.get_layer("conv1_norm").output)
+    return keras.Model(inner.input, keras.layers.GlobalAveragePooling2D()(last))
+
+
+def test_a_matched_layer_may_be_called_logits():
+    student, teacher = (ending_in_a_matched_layer(kind) for kind in ("adder", "convolution"))
+    model = compiled(student, teacher)
+    assert model.matched_layers == ["conv1", "logits"]
+    logs = model.fit(*batch(8), verbose=0).history
+    assert np.isfinite([logs[name] for name in ("ce_loss", "kd_loss", "feature_loss")]).all()
 
 
 STRUCTURES = {

@@ -8,6 +8,7 @@ from tiny_networks import CLASSES, batch, changed, compiled, fit, network, pkkd,
 
 from pkkd_tf import PKKD
 from pkkd_tf.distillation import FeatureMatching
+from pkkd_tf.distillation.recomputation import LOGITS
 from pkkd_tf.optimizers import AdderSGD
 from tests.networks import mostly_slow
 
@@ -193,7 +194,7 @@ def test_the_step_of_the_classifier_is_the_formula(alpha, temperature):
     )
     images, labels = batch()
     ours, theirs = (
-        network(images, training=True)["logits"].numpy().astype("float64")
+        network(images, training=True)[LOGITS].numpy().astype("float64")
         for network in model._extractors()
     )
     bias = model.student.get_layer("head").bias
