@@ -6,6 +6,7 @@ import pytest
 
 from pkkd_tf import PKKD
 from pkkd_tf.distillation.matching import pass_through
+from pkkd_tf.distillation.recomputation import LOGITS
 from pkkd_tf.layers import AdderConv2D
 from pkkd_tf.optimizers import AdderSGD
 from tests.distillation.tiny_networks import CLASSES, batch, compiled, network
@@ -60,6 +61,21 @@ def test_a_matched_layer_may_be_called_logits():
     assert model.matched_layers == ["conv1", "logits"]
     logs = model.fit(*batch(8), verbose=0).history
     assert np.isfinite([logs[name] for name in ("ce_loss", "kd_loss", "feature_loss")]).all()
+
+
+def test_masks_end_where_the_networks_layers_end_them(recwarn):
+    def masked(kind):
+        inner = network(kind, names=("conv1",), sizes=(3,))
+        rows = keras.layers.Reshape((64, 4))(inner.get_layer("conv1_norm").output)
+        mean = keras.layers.GlobalAveragePooling1D()(keras.layers.Masking()(rows))
+        return keras.Model(inner.input, keras.layers.Dense(CLASSES)(mean))
+
+    model = compiled(masked("adder"), masked("convolution"))
+    images, _ = batch(8)
+    logits = model.student(images, training=True)
+    found = model._extractors()[0](images, training=True)[LOGITS]
+    np.testing.assert_allclose(found, logits, rtol=1e-3, atol=1e-5)
+    assert not [w for w in recwarn if "mask" in str(w.message)]
 
 
 STRUCTURES = {
