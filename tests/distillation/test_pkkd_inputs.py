@@ -110,6 +110,37 @@ def test_structures_of_images(name, parts):
     assert model.predict(data, verbose=0).shape == (8, CLASSES)
 
 
+@pytest.mark.parametrize("structure", (lambda y: [y], lambda y: (y,), lambda y: {"logits": y}))
+def test_labels_and_weights_in_structures_of_one(structure):
+    """As many images as classes: labels (1, 5) could be probabilities of (5, 5) logits."""
+    images, labels = batch(CLASSES)
+    weights = np.linspace(0.5, 1.5, CLASSES).astype("float32")
+    model = compiled(method="plain")
+    expected, found = (
+        model.test_step((images, labels if alone else structure(labels), weights))["loss"].numpy()
+        for alone in (True, False)
+    )
+    assert expected == found
+    model.reset_metrics()
+    data = images, structure(labels), structure(weights)
+    np.testing.assert_allclose(model.test_step(data)["loss"], expected, rtol=1e-6)
+
+
+def test_labels_of_several_outputs_are_refused():
+    images, labels = batch(CLASSES)
+    rule = r"must be one tensor, for the only output.*Received: shapes=\[\(5,\), \(5,\)\]"
+    with pytest.raises(ValueError, match=rule):
+        compiled(method="plain").fit(images, [labels, labels], verbose=0)
+
+
+def test_a_list_of_class_numbers_is_a_batch_of_labels():
+    images, labels = batch(CLASSES)
+    model = compiled(method="plain")
+    expected = model.test_on_batch(images, labels)
+    model.reset_metrics()
+    assert model.test_step((images, labels.tolist()))["loss"] == expected[0]
+
+
 @pytest.mark.parametrize("skip_nonfinite", (False, True))
 @pytest.mark.parametrize("method", ("kd", "pkkd"))
 def test_a_frozen_student_lets_its_teacher_learn(method, skip_nonfinite):
