@@ -70,7 +70,7 @@ class TrainedModel(LoggedModel):
         with tf.name_scope("student_backward"):
             gradients = tape.gradient(scaled, self.student_variables) + to_teacher
         if measure:
-            self._measure(tape, weighted, outputs, theirs)
+            self._measure(tape, weighted, outputs, theirs, tf.size(batch.labels) > 0)
         logits = outputs[LOGITS], None if theirs is None else theirs[LOGITS]
         return gradients, (batch.labels, *logits, parts, student_loss, teacher_loss)
 
@@ -123,7 +123,9 @@ class TrainedModel(LoggedModel):
         return {k: None if part is None else weights[k] * part for k, part in parts.items()}
 
     @steps.scoped("monitor")
-    def _measure(self, tape: Any, weighted: dict[str, Any], outputs: Any, theirs: Any) -> None:
+    def _measure(
+        self, tape: Any, weighted: dict[str, Any], outputs: Any, theirs: Any, some: Any
+    ) -> None:
         filters = [filters_of(layer).value for layer in adder_layers(self.student).values()]
         scale = self.optimizer.scale_loss(tf.constant(1.0))
 
@@ -138,6 +140,7 @@ class TrainedModel(LoggedModel):
                 tape, list(weighted.values()), filters, scale, self.monitor.unconditional
             ),
             pairs,
+            some,
         )
 
     @steps.scoped("update")
@@ -155,13 +158,18 @@ class TrainedModel(LoggedModel):
             for optimizer, own_gradients, variables in updates:
                 optimizer.apply_gradients(zip(own_gradients, variables))
             return None
-        losses_ = [loss for record in records for loss in record[-2:]]
+        losses_ = [_unless_empty(record[0], loss) for record in records for loss in record[-2:]]
         tensors = losses_ if scaled else losses_ + gradients
         finite = conditional.all_replicas(conditional.all_finite(tensors))
         conditional.apply_if(finite, updates)
         before.restore_unless(finite)
         self._skipped.update_state(tf.where(finite, 0.0, 1.0))
         return finite
+
+
+def _unless_empty(labels: tf.Tensor, loss: Any) -> Any:
+    """A part's loss; 0 where a replica has no images of a batch, of which there is no mean."""
+    return None if loss is None else tf.where(tf.size(labels) > 0, loss, 0.0)
 
 
 def _penalties(model: keras.Model) -> tf.Tensor:
