@@ -147,6 +147,20 @@ def check_optimizers(model: Any, optimizer: Any, teacher_optimizer: Any) -> None
         )
 
 
+def check_shared(model: Any) -> None:
+    """Raises `ValueError` where both networks hold a variable that one of them trains."""
+    theirs = model.teacher.weights if model.teacher else []
+    both = {id(variable) for variable in model.student.weights} & {id(v) for v in theirs}
+    trained = [*model.student_variables, *model.teacher_variables]
+    shared = sorted({variable.path for variable in trained if id(variable) in both})
+    if shared:
+        raise ValueError(
+            "Student and teacher must not share weights that are trained, else each changes the "
+            "other: build both anew, or freeze what they share (`trainable=False`). "
+            f"Received: shared={shared}"
+        )
+
+
 def sums_over_replicas(model: Any) -> bool:
     """Whether replicas sum tensors in the backward pass; `ValueError` where they cannot.
 

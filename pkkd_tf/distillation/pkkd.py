@@ -13,6 +13,7 @@ from pkkd_tf.distillation.arguments import (
     check_compile_arguments,
     check_effect,
     check_optimizers,
+    check_shared,
     sums_over_replicas,
 )
 from pkkd_tf.distillation.extractors import extractors
@@ -206,6 +207,7 @@ class PKKD(TrainedModel, StoredModel):
             teacher_optimizer = keras.optimizers.get(teacher_optimizer)
         check_optimizers(self, optimizer, teacher_optimizer)
         self.monitor.unconditional = sums_over_replicas(self)
+        check_shared(self)
         self.accumulate_steps, self.skip_nonfinite = accumulate_steps, skip_nonfinite
         self.recompute, self.prepare_batch = recompute, prepare_batch
         made = extractors(
