@@ -28,6 +28,7 @@ from pkkd_tf.distillation.matching import (
 )
 from pkkd_tf.distillation.running_averages import warn_of_slow_averages
 from pkkd_tf.distillation.saving import StoredModel
+from pkkd_tf.distillation.teachers_optimizer import teachers
 from pkkd_tf.distillation.training_step import TrainedModel
 from pkkd_tf.distillation.warned_fit import warned
 from pkkd_tf.layers.common import PACKAGE
@@ -206,8 +207,8 @@ class PKKD(TrainedModel, StoredModel):
         if teacher_optimizer is not None:
             teacher_optimizer = keras.optimizers.get(teacher_optimizer)
         check_optimizers(self, optimizer, teacher_optimizer)
-        self.monitor.unconditional = sums_over_replicas(self)
         check_shared(self)
+        self.monitor.unconditional = sums_over_replicas(self)
         self.accumulate_steps, self.skip_nonfinite = accumulate_steps, skip_nonfinite
         self.recompute, self.prepare_batch = recompute, prepare_batch
         made = extractors(
@@ -218,7 +219,7 @@ class PKKD(TrainedModel, StoredModel):
         self.optimizer.build(self.student_variables)
         self.teacher_optimizer = None
         if self.teacher_variables:
-            self.teacher_optimizer = _teachers(teacher_optimizer, self.optimizer)
+            self.teacher_optimizer = teachers(teacher_optimizer, self.optimizer)
             self.teacher_optimizer.build(self.teacher_variables)
 
     fit = warned(TrainedModel.fit, warn_of_repetition, warn_of_slow_averages)
@@ -236,12 +237,3 @@ class PKKD(TrainedModel, StoredModel):
             `effective_rank` of its features (0 where it is not).
         """
         return self.monitor.statistics()
-
-
-def _teachers(optimizer: Any, students: Any) -> Any:
-    """The teacher's optimizer: the given one or a copy; it scales losses if the student's does."""
-    optimizer = optimizer or type(students).from_config(students.get_config())
-    scaled = keras.optimizers.LossScaleOptimizer
-    if isinstance(students, scaled) and not isinstance(optimizer, scaled):
-        return scaled(optimizer)
-    return optimizer
