@@ -4,8 +4,6 @@ import operator
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-import tensorflow as tf
-
 from pkkd_tf.distillation.feature_matching import FeatureMatching
 from pkkd_tf.integers import integer
 
@@ -159,22 +157,3 @@ def check_shared(model: Any) -> None:
             "other: build both anew, or freeze what they share (`trainable=False`). "
             f"Received: shared={shared}"
         )
-
-
-def sums_over_replicas(model: Any) -> bool:
-    """Whether replicas sum tensors in the backward pass; `ValueError` where they cannot.
-
-    A gradient through synchronised batch normalization sums over replicas, which TensorFlow cannot
-    do inside of a condition.
-    """
-    networks = [model.student, *([model.teacher] if model.teacher else [])]
-    layers = [layer for network in networks for layer in network._flatten_layers()]
-    synchronised = any(getattr(layer, "synchronized", False) for layer in layers)
-    synchronised = synchronised and tf.distribute.has_strategy()
-    if synchronised and model.monitor.every > 1:
-        raise ValueError(
-            "Networks with synchronised batch normalization are measured at every step or never: "
-            "`monitor_every` must be 1, or 0 with a fixed `beta`. "
-            f"Received: monitor_every={model.monitor_every}"
-        )
-    return synchronised

@@ -14,7 +14,6 @@ from pkkd_tf.distillation.arguments import (
     check_effect,
     check_optimizers,
     check_shared,
-    sums_over_replicas,
 )
 from pkkd_tf.distillation.extractors import extractors
 from pkkd_tf.distillation.feature_matching import FeatureMatching
@@ -26,6 +25,7 @@ from pkkd_tf.distillation.matching import (
     fan_in_of,
     match_layers,
 )
+from pkkd_tf.distillation.replicas import check_scope, sums_over_replicas
 from pkkd_tf.distillation.running_averages import warn_of_slow_averages
 from pkkd_tf.distillation.saving import StoredModel
 from pkkd_tf.distillation.teachers_optimizer import teachers
@@ -208,6 +208,7 @@ class PKKD(TrainedModel, StoredModel):
             teacher_optimizer = keras.optimizers.get(teacher_optimizer)
         check_optimizers(self, optimizer, teacher_optimizer)
         check_shared(self)
+        check_scope(self, (optimizer, teacher_optimizer))
         self.monitor.unconditional = sums_over_replicas(self)
         self.accumulate_steps, self.skip_nonfinite = accumulate_steps, skip_nonfinite
         self.recompute, self.prepare_batch = recompute, prepare_batch
