@@ -4,8 +4,6 @@ import operator
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-import tensorflow as tf
-
 from pkkd_tf.distillation.feature_matching import FeatureMatching
 from pkkd_tf.integers import integer
 
@@ -147,20 +145,15 @@ def check_optimizers(model: Any, optimizer: Any, teacher_optimizer: Any) -> None
         )
 
 
-def sums_over_replicas(model: Any) -> bool:
-    """Whether replicas sum tensors in the backward pass; `ValueError` where they cannot.
-
-    A gradient through synchronised batch normalization sums over replicas, which TensorFlow cannot
-    do inside of a condition.
-    """
-    networks = [model.student, *([model.teacher] if model.teacher else [])]
-    layers = [layer for network in networks for layer in network._flatten_layers()]
-    synchronised = any(getattr(layer, "synchronized", False) for layer in layers)
-    synchronised = synchronised and tf.distribute.has_strategy()
-    if synchronised and model.monitor.every > 1:
+def check_shared(model: Any) -> None:
+    """Raises `ValueError` where both networks hold a variable that one of them trains."""
+    theirs = model.teacher.weights if model.teacher else []
+    both = {id(variable) for variable in model.student.weights} & {id(v) for v in theirs}
+    trained = [*model.student_variables, *model.teacher_variables]
+    shared = sorted({variable.path for variable in trained if id(variable) in both})
+    if shared:
         raise ValueError(
-            "Networks with synchronised batch normalization are measured at every step or never: "
-            "`monitor_every` must be 1, or 0 with a fixed `beta`. "
-            f"Received: monitor_every={model.monitor_every}"
+            "Student and teacher must not share weights that are trained, else each changes the "
+            "other: build both anew, or freeze what they share (`trainable=False`). "
+            f"Received: shared={shared}"
         )
-    return synchronised

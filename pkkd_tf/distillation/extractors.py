@@ -8,7 +8,7 @@ import keras
 from pkkd_tf.distillation.distance import distance_of
 from pkkd_tf.distillation.fused_norm import fused
 from pkkd_tf.distillation.matching import pass_through
-from pkkd_tf.distillation.recomputation import RecomputedNetwork, output_of
+from pkkd_tf.distillation.recomputation import LOGITS, RecomputedNetwork, output_of
 
 
 def extractors(
@@ -29,7 +29,7 @@ def extractors(
 
     Returns:
         The student's and the teacher's, None without one: functions of images and `training` to
-        `"logits"` and the responses by name, which share the networks' layers.
+        `LOGITS` and the responses by name, which share the networks' layers.
 
     Raises:
         ValueError: a network that cannot be recomputed (`RecomputedNetwork`).
@@ -43,4 +43,4 @@ def extractors(
 def _extractor(model: keras.Model, names: list[str], response: Any) -> keras.Model:
     images, calls, logits = pass_through(model)
     responses = {name: response(*calls[name]) for name in names}
-    return fused(keras.Model(images, {"logits": logits, **responses}))
+    return fused(keras.Model(images, {LOGITS: logits, **responses}))

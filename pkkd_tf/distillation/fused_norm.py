@@ -18,11 +18,15 @@ class SharedLayer(keras.layers.Layer):
     def __init__(self, layer: keras.layers.Layer):
         super().__init__(name=layer.name, dtype=layer.dtype_policy)
         self.layer = layer
+        self.supports_masking = True  # else Keras warns of masks that the layer takes
         self.built = True
 
     def call(self, *args: Any, **kwargs: Any) -> Any:
         """Returns what the layer does."""
         return self.layer(*args, **kwargs)
+
+    def compute_mask(self, inputs: Any, previous_mask: Any) -> None:
+        """Nothing: the layer's outputs carry what it makes of masks."""
 
     def compute_output_spec(self, *args: Any, **kwargs: Any) -> Any:
         """Returns what the layer says of itself; its call need not be traced."""

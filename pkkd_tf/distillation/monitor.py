@@ -62,16 +62,19 @@ class LayerMonitor(keras.layers.Layer):
         filters: list[Any],
         norms: Callable[[], tf.Tensor],
         features: Callable[[], dict[str, tf.Tensor]],
+        some: Any = True,
     ) -> None:
         """Measures if `step` is due. Call in the replica context, outside of conditions.
 
-        Where a gradient is not finite, as where float16 overflows, the last values stay.
+        Where a gradient is not finite, as where float16 overflows, the last values stay; so do
+        those of a replica without images.
 
         Args:
             step: integer tensor.
             filters: the layers' variables.
             norms: returns `gradient_norms` of the weighted loss parts.
             features: returns `pair_statistics` by layer name.
+            some: whether there are images to measure on.
         """
         if not self.every:
             return
@@ -84,7 +87,8 @@ class LayerMonitor(keras.layers.Layer):
             follow = self.follows_share
             beta = beta_for_share(kept[1], measured, self.share) if follow else kept[1]
             finite = tf.reduce_all(tf.math.is_finite(measured))  # else float16 skips this step
-            return tf.where(finite, table, kept[0]), tf.where(finite, beta, kept[1])
+            valid = tf.logical_and(finite, some)
+            return tf.where(valid, table, kept[0]), tf.where(valid, beta, kept[1])
 
         due = step % self.every == 0
         values = measure() if self.unconditional else tf.cond(due, measure, lambda: kept)

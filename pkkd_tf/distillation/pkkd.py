@@ -13,7 +13,7 @@ from pkkd_tf.distillation.arguments import (
     check_compile_arguments,
     check_effect,
     check_optimizers,
-    sums_over_replicas,
+    check_shared,
 )
 from pkkd_tf.distillation.extractors import extractors
 from pkkd_tf.distillation.feature_matching import FeatureMatching
@@ -25,8 +25,10 @@ from pkkd_tf.distillation.matching import (
     fan_in_of,
     match_layers,
 )
+from pkkd_tf.distillation.replicas import check_scope, sums_over_replicas
 from pkkd_tf.distillation.running_averages import warn_of_slow_averages
 from pkkd_tf.distillation.saving import StoredModel
+from pkkd_tf.distillation.teachers_optimizer import teachers
 from pkkd_tf.distillation.training_step import TrainedModel
 from pkkd_tf.distillation.warned_fit import warned
 from pkkd_tf.layers.common import PACKAGE
@@ -205,6 +207,8 @@ class PKKD(TrainedModel, StoredModel):
         if teacher_optimizer is not None:
             teacher_optimizer = keras.optimizers.get(teacher_optimizer)
         check_optimizers(self, optimizer, teacher_optimizer)
+        check_shared(self)
+        check_scope(self, (optimizer, teacher_optimizer))
         self.monitor.unconditional = sums_over_replicas(self)
         self.accumulate_steps, self.skip_nonfinite = accumulate_steps, skip_nonfinite
         self.recompute, self.prepare_batch = recompute, prepare_batch
@@ -216,7 +220,7 @@ class PKKD(TrainedModel, StoredModel):
         self.optimizer.build(self.student_variables)
         self.teacher_optimizer = None
         if self.teacher_variables:
-            self.teacher_optimizer = _teachers(teacher_optimizer, self.optimizer)
+            self.teacher_optimizer = teachers(teacher_optimizer, self.optimizer)
             self.teacher_optimizer.build(self.teacher_variables)
 
     fit = warned(TrainedModel.fit, warn_of_repetition, warn_of_slow_averages)
@@ -234,12 +238,3 @@ class PKKD(TrainedModel, StoredModel):
             `effective_rank` of its features (0 where it is not).
         """
         return self.monitor.statistics()
-
-
-def _teachers(optimizer: Any, students: Any) -> Any:
-    """The teacher's optimizer: the given one or a copy; it scales losses if the student's does."""
-    optimizer = optimizer or type(students).from_config(students.get_config())
-    scaled = keras.optimizers.LossScaleOptimizer
-    if isinstance(students, scaled) and not isinstance(optimizer, scaled):
-        return scaled(optimizer)
-    return optimizer

@@ -11,6 +11,7 @@ from pkkd_tf.distillation.fused_norm import fused
 from pkkd_tf.distillation.matching import pass_through
 
 BLOCK = re.compile(r"(stage\d+_block\d+)_")
+LOGITS = "/logits"  # beside layers' names, in which there is no slash
 
 
 def output_of(layer: Any, inputs: Any, outputs: Any) -> Any:
@@ -40,7 +41,7 @@ class RecomputedNetwork:
 
     Example:
         >>> network = RecomputedNetwork(pkkd_tf.models.build("resnet20"), [])
-        >>> network(images, training=True)["logits"]
+        >>> network(images, training=True)[LOGITS]
     """
 
     def __init__(
@@ -62,14 +63,14 @@ class RecomputedNetwork:
             self._parts.append((part, block is not None))
 
     def __call__(self, images: Any, training: bool | None = None) -> dict[str, Any]:
-        """Logits as `"logits"` and the wanted responses by name."""
+        """Logits as `LOGITS` and the wanted responses by name."""
         results: dict[str, Any] = {}
         value = images
         for part, again in self._parts:
             outputs = (_recomputed if again else _plain)(part, value, training)
             value = outputs.pop("end")
             results.update(outputs)
-        return {"logits": value, **results}
+        return {LOGITS: value, **results}
 
 
 def _plain(part: keras.Model, value: Any, training: bool | None) -> dict[str, Any]:

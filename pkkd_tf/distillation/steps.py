@@ -39,15 +39,32 @@ class Batch(NamedTuple):
 def unpack(data: Any) -> Batch:
     """A batch as Keras' `fit` and `evaluate` hand it on.
 
-    Class numbers and weights may be columns (N, 1), as those of `keras.datasets` are.
+    Class numbers and weights may be columns (N, 1), as those of `keras.datasets` are, and the only
+    ones of a list, a tuple or a dictionary, as Keras takes them.
 
     Raises:
-        ValueError: there are no labels.
+        ValueError: there are no labels, or labels for several outputs.
     """
-    images, labels, weights = keras.utils.unpack_x_y_sample_weight(data)
+    images, *given = keras.utils.unpack_x_y_sample_weight(data)
+    labels, weights = (_only(value) for value in given)
     if labels is None:
         raise ValueError(f"PKKD trains on (images, labels). Received: labels={labels}")
     return Batch(images, _without_column(labels), None if weights is None else _flat(weights))
+
+
+def _only(value: Any) -> Any:
+    """`value`, or the one tensor in a structure, which is none of (1, N); a list of numbers is."""
+    if not isinstance(value, list | tuple | dict):
+        return value
+    tensors = [tf.convert_to_tensor(each) for each in keras.tree.flatten(value)]
+    if all(tensor.shape.rank == 0 for tensor in tensors) and not isinstance(value, dict):
+        return value
+    if len(tensors) != 1:
+        raise ValueError(
+            "Labels, and weights, must be one tensor, for the only output of the networks. "
+            f"Received: shapes={[tuple(tensor.shape) for tensor in tensors]}"
+        )
+    return tensors[0]
 
 
 def _without_column(labels: Any) -> Any:

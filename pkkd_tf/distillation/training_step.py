@@ -8,6 +8,7 @@ import tensorflow as tf
 from pkkd_tf.distillation import losses, monitor, steps
 from pkkd_tf.distillation.logs import LoggedModel, of_test
 from pkkd_tf.distillation.matching import adder_layers, filters_of
+from pkkd_tf.distillation.recomputation import LOGITS
 from pkkd_tf.optimizers import conditional
 
 
@@ -39,7 +40,7 @@ class TrainedModel(LoggedModel):
         outputs = self._study(batch.images, training=False)
         parts = self._parts(batch, outputs, theirs)
         loss = _total(self._weighted(parts)) + _penalties(self.student)
-        logits = outputs["logits"], None if theirs is None else theirs["logits"]
+        logits = outputs[LOGITS], None if theirs is None else theirs[LOGITS]
         self._record(batch.labels, *logits, parts, loss, teacher_loss)
         return self._logs(of_test(self.get_metrics_result()))
 
@@ -69,8 +70,8 @@ class TrainedModel(LoggedModel):
         with tf.name_scope("student_backward"):
             gradients = tape.gradient(scaled, self.student_variables) + to_teacher
         if measure:
-            self._measure(tape, weighted, outputs, theirs)
-        logits = outputs["logits"], None if theirs is None else theirs["logits"]
+            self._measure(tape, weighted, outputs, theirs, tf.size(batch.labels) > 0)
+        logits = outputs[LOGITS], None if theirs is None else theirs[LOGITS]
         return gradients, (batch.labels, *logits, parts, student_loss, teacher_loss)
 
     @steps.scoped("student")
@@ -86,7 +87,7 @@ class TrainedModel(LoggedModel):
         if teacher is None:
             return None, None
         outputs = teacher(batch.images, training=training and self.teacher_mode == "progressive")
-        loss = losses.label_loss(batch.labels, outputs["logits"], batch.weights)
+        loss = losses.label_loss(batch.labels, outputs[LOGITS], batch.weights)
         return outputs, loss + _penalties(self.teacher)
 
     @steps.scoped("teacher_backward")
@@ -102,10 +103,10 @@ class TrainedModel(LoggedModel):
     def _parts(self, batch: steps.Batch, outputs: Any, theirs: Any) -> dict[str, Any]:
         """The losses on the student's logits before their weights; None for other parts."""
         parts: dict[str, Any] = dict.fromkeys(monitor.PARTS)
-        own, weights = outputs["logits"], batch.weights
+        own, weights = outputs[LOGITS], batch.weights
         parts["ce"] = losses.label_loss(batch.labels, own, weights)
         if theirs is not None:
-            target = tf.stop_gradient(theirs["logits"])
+            target = tf.stop_gradient(theirs[LOGITS])
             parts["kd"] = losses.distillation_loss(own, target, self.temperature, weights)
         return parts
 
@@ -122,7 +123,9 @@ class TrainedModel(LoggedModel):
         return {k: None if part is None else weights[k] * part for k, part in parts.items()}
 
     @steps.scoped("monitor")
-    def _measure(self, tape: Any, weighted: dict[str, Any], outputs: Any, theirs: Any) -> None:
+    def _measure(
+        self, tape: Any, weighted: dict[str, Any], outputs: Any, theirs: Any, some: Any
+    ) -> None:
         filters = [filters_of(layer).value for layer in adder_layers(self.student).values()]
         scale = self.optimizer.scale_loss(tf.constant(1.0))
 
@@ -137,6 +140,7 @@ class TrainedModel(LoggedModel):
                 tape, list(weighted.values()), filters, scale, self.monitor.unconditional
             ),
             pairs,
+            some,
         )
 
     @steps.scoped("update")
@@ -154,13 +158,18 @@ class TrainedModel(LoggedModel):
             for optimizer, own_gradients, variables in updates:
                 optimizer.apply_gradients(zip(own_gradients, variables))
             return None
-        losses_ = [loss for record in records for loss in record[-2:]]
+        losses_ = [_unless_empty(record[0], loss) for record in records for loss in record[-2:]]
         tensors = losses_ if scaled else losses_ + gradients
         finite = conditional.all_replicas(conditional.all_finite(tensors))
         conditional.apply_if(finite, updates)
         before.restore_unless(finite)
         self._skipped.update_state(tf.where(finite, 0.0, 1.0))
         return finite
+
+
+def _unless_empty(labels: tf.Tensor, loss: Any) -> Any:
+    """A part's loss; 0 where a replica has no images of a batch, of which there is no mean."""
+    return None if loss is None else tf.where(tf.size(labels) > 0, loss, 0.0)
 
 
 def _penalties(model: keras.Model) -> tf.Tensor:

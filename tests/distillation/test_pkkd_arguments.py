@@ -254,6 +254,28 @@ def test_optimizers_that_would_do_nothing_are_refused():
         pkkd().compile(shared, shared)
 
 
+def with_the_stem_of(other):
+    """A student that computes with a layer of another network."""
+    student = network("adder")
+    x = h = keras.Input((8, 8, 1))
+    for layer in student.layers[1:]:
+        h = other.get_layer("stem")(h) if layer.name == "stem" else layer(h)
+    return keras.Model(x, h)
+
+
+@pytest.mark.parametrize("mode", ("progressive", "fixed"))
+def test_weights_that_both_networks_train_are_refused(mode):
+    teacher = network("convolution")
+    model = PKKD(with_the_stem_of(teacher), teacher, teacher_mode=mode)
+    rule = r"must not share weights that are trained.*shared=\['stem/bias', 'stem/kernel'\]"
+    with pytest.raises(ValueError, match=rule):
+        model.compile(AdderSGD(0.1))
+    teacher.get_layer("stem").trainable = False
+    model.compile(AdderSGD(0.1))
+    with pytest.raises(ValueError, match="must not share"):
+        PKKD(teacher, teacher, method="kd").compile(AdderSGD(0.1))
+
+
 def test_averages_of_weights_need_a_student_alone():
     averaging = {"use_ema": True, "ema_momentum": 0.5}
     for options in ({}, {"method": "kd"}, {"teacher_mode": "fixed"}):

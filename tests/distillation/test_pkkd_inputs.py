@@ -6,6 +6,8 @@ import pytest
 
 from pkkd_tf import PKKD
 from pkkd_tf.distillation.matching import pass_through
+from pkkd_tf.distillation.recomputation import LOGITS
+from pkkd_tf.layers import AdderConv2D
 from pkkd_tf.optimizers import AdderSGD
 from tests.distillation.tiny_networks import CLASSES, batch, compiled, network
 
@@ -45,6 +47,37 @@ def test_shapes_are_compared_where_the_networks_compute_them():
         PKKD(student, keras.Model(x, logits))
 
 
+def ending_in_a_matched_layer(kind):
+    """Its logits are means of the responses of a layer that is called "logits"."""
+    inner = network(kind, names=("conv1",), sizes=(3,))
+    conv = AdderConv2D if kind == "adder" else keras.layers.Conv2D
+    last = conv(CLASSES, 1, name="logits")(inner.get_layer("conv1_norm").output)
+    return keras.Model(inner.input, keras.layers.GlobalAveragePooling2D()(last))
+
+
+def test_a_matched_layer_may_be_called_logits():
+    student, teacher = (ending_in_a_matched_layer(kind) for kind in ("adder", "convolution"))
+    model = compiled(student, teacher)
+    assert model.matched_layers == ["conv1", "logits"]
+    logs = model.fit(*batch(8), verbose=0).history
+    assert np.isfinite([logs[name] for name in ("ce_loss", "kd_loss", "feature_loss")]).all()
+
+
+def test_masks_end_where_the_networks_layers_end_them(recwarn):
+    def masked(kind):
+        inner = network(kind, names=("conv1",), sizes=(3,))
+        rows = keras.layers.Reshape((64, 4))(inner.get_layer("conv1_norm").output)
+        mean = keras.layers.GlobalAveragePooling1D()(keras.layers.Masking()(rows))
+        return keras.Model(inner.input, keras.layers.Dense(CLASSES)(mean))
+
+    model = compiled(masked("adder"), masked("convolution"))
+    images, _ = batch(8)
+    logits = model.student(images, training=True)
+    found = model._extractors()[0](images, training=True)[LOGITS]
+    np.testing.assert_allclose(found, logits, rtol=1e-3, atol=1e-5)
+    assert not [w for w in recwarn if "mask" in str(w.message)]
+
+
 STRUCTURES = {
     "dict": (lambda x, y: {"image": x, "other": y}, lambda x, y: {"image": x, "other": y}),
     "list": (lambda x, y: [x, y], lambda x, y: [x, y]),
@@ -75,6 +108,37 @@ def test_structures_of_images(name, parts):
     assert np.isfinite(model.fit(data, labels, batch_size=8, verbose=0).history["loss"]).all()
     assert np.isfinite(model.evaluate(data, labels, verbose=0)).all()
     assert model.predict(data, verbose=0).shape == (8, CLASSES)
+
+
+@pytest.mark.parametrize("structure", (lambda y: [y], lambda y: (y,), lambda y: {"logits": y}))
+def test_labels_and_weights_in_structures_of_one(structure):
+    """As many images as classes: labels (1, 5) could be probabilities of (5, 5) logits."""
+    images, labels = batch(CLASSES)
+    weights = np.linspace(0.5, 1.5, CLASSES).astype("float32")
+    model = compiled(method="plain")
+    expected, found = (
+        model.test_step((images, labels if alone else structure(labels), weights))["loss"].numpy()
+        for alone in (True, False)
+    )
+    assert expected == found
+    model.reset_metrics()
+    data = images, structure(labels), structure(weights)
+    np.testing.assert_allclose(model.test_step(data)["loss"], expected, rtol=1e-6)
+
+
+def test_labels_of_several_outputs_are_refused():
+    images, labels = batch(CLASSES)
+    rule = r"must be one tensor, for the only output.*Received: shapes=\[\(5,\), \(5,\)\]"
+    with pytest.raises(ValueError, match=rule):
+        compiled(method="plain").fit(images, [labels, labels], verbose=0)
+
+
+def test_a_list_of_class_numbers_is_a_batch_of_labels():
+    images, labels = batch(CLASSES)
+    model = compiled(method="plain")
+    expected = model.test_on_batch(images, labels)
+    model.reset_metrics()
+    assert model.test_step((images, labels.tolist()))["loss"] == expected[0]
 
 
 @pytest.mark.parametrize("skip_nonfinite", (False, True))

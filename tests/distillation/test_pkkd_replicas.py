@@ -14,6 +14,8 @@ import numpy as np
 import pytest
 from tiny_networks import compiled, fit, network
 
+from pkkd_tf import PKKD
+
 
 def trained(strategy, steps=3, **options):
     with strategy.scope() if strategy else contextlib.nullcontext():
@@ -49,6 +51,25 @@ def test_replicas_stay_equal_where_statistics_are_their_own(two_replicas):
         np.testing.assert_allclose(
             sum(row[f"share_{p}"] for p in ("ce", "kd", "feature")), 1, rtol=1e-5
         )
+
+
+@pytest.mark.parametrize("outside", ["networks", "optimizer", "compile"])
+def test_what_is_trained_is_made_in_the_scope_of_one_strategy(two_replicas, outside):
+    inside = {
+        part: two_replicas.scope if part != outside else contextlib.nullcontext
+        for part in ("networks", "optimizer", "compile")
+    }
+    with inside["networks"]():
+        networks = [network(kind) for kind in ("adder", "convolution")]
+    with two_replicas.scope():
+        model = PKKD(*networks)
+    with inside["optimizer"]():
+        optimizer = keras.optimizers.Adam(0.1)
+    first = "adam.*/iteration" if outside == "optimizer" else "stem/kernel"
+    named = "None" if outside == "compile" else "MirroredStrategy"
+    rule = rf"in the scope of one strategy.*Received: strategy={named}, .*first='{first}'"
+    with inside["compile"](), pytest.raises(ValueError, match=rule):
+        model.compile(optimizer)
 
 
 def synchronised(strategy, monitor_every=1, **options):

@@ -152,6 +152,22 @@ def test_a_step_is_left_out_by_all_replicas_if_one_must(two_replicas, row):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("method", ["plain", "pkkd"])
+def test_a_replica_without_images_is_no_reason_to_leave_a_step_out(two_replicas, method):
+    """The last of 17 images is the first replica's; the losses of the second are means of none."""
+    with two_replicas.scope():
+        model = compiled(
+            method=method, monitor_every=1, run_eagerly=False, execution={"skip_nonfinite": True}
+        )
+    logs = model.fit(*batch(17), batch_size=16, shuffle=False, verbose=0).history
+    assert logs["skipped_steps"] == [0] and model.optimizer.iterations == 2
+    rows = model.layer_statistics().values()
+    shares = [sum(row[f"share_{part}"] for part in ("ce", "kd", "feature")) for row in rows]
+    np.testing.assert_allclose(shares, 1, rtol=1e-5)
+    assert all(np.isfinite(list(row.values())).all() for row in rows)
+
+
+@pytest.mark.slow
 def test_steps_are_left_out_in_float16_too():
     keras.config.set_dtype_policy("mixed_float16")
     model, logs = skipping(row=3, shape=PER_IMAGE, method="kd")

@@ -8,6 +8,7 @@ from tiny_networks import CLASSES, batch, changed, compiled, fit, network, pkkd,
 
 from pkkd_tf import PKKD
 from pkkd_tf.distillation import FeatureMatching
+from pkkd_tf.distillation.recomputation import LOGITS
 from pkkd_tf.optimizers import AdderSGD
 from tests.networks import mostly_slow
 
@@ -193,7 +194,7 @@ def test_the_step_of_the_classifier_is_the_formula(alpha, temperature):
     )
     images, labels = batch()
     ours, theirs = (
-        network(images, training=True)["logits"].numpy().astype("float64")
+        network(images, training=True)[LOGITS].numpy().astype("float64")
         for network in model._extractors()
     )
     bias = model.student.get_layer("head").bias
@@ -245,6 +246,38 @@ def test_the_teachers_optimizer_is_a_copy_unless_one_is_given():
 
 
 @pytest.mark.slow
+class Halving(keras.optimizers.schedules.LearningRateSchedule):
+    """A schedule that Keras cannot write to a file."""
+
+    def __call__(self, step):
+        return 0.1 * 0.5 ** keras.ops.cast(step, "float32")
+
+
+@pytest.mark.parametrize("policy", ["float32", "mixed_float16"])
+@pytest.mark.parametrize("rate", [Halving(), lambda: 0.1])
+def test_schedules_of_any_kind_are_the_teachers_too(rate, policy):
+    keras.config.set_dtype_policy(policy)
+    model = compiled(method="kd", optimizer=AdderSGD(rate, momentum=0.5))
+    inner = getattr(model.teacher_optimizer, "inner_optimizer", model.teacher_optimizer)
+    assert inner._learning_rate is rate and inner.momentum == 0.5
+    assert type(model.teacher_optimizer) is type(model.optimizer)
+    fit(model, 2)
+    expected = 0.1 * 0.5**2 if isinstance(rate, Halving) else 0.1
+    assert float(inner.learning_rate) == pytest.approx(expected)
+
+
+def test_the_teacher_decays_no_more_than_the_student():
+    optimizer = AdderSGD(0.0001, weight_decay=100.0)
+    optimizer.exclude_from_weight_decay(var_names=["gamma", "bias"])
+    model = compiled(method="kd", optimizer=optimizer)
+    before = values(model.teacher.trainable_variables)
+    fit(model, 1)
+    after = values(model.teacher.trainable_variables)
+    shrunk = {n for n in before if np.abs(after[n]).sum() < 0.995 * np.abs(before[n]).sum()}
+    assert {n.split()[0] for n in shrunk} >= {"stem/kernel", "conv1/kernel", "head/kernel"}
+    assert not [n for n in shrunk if "gamma" in n]
+
+
 def test_no_warning_is_raised(recwarn):
     for matching in (FeatureMatching(), FeatureMatching(kernel="identity")):
         model = compiled(monitor_every=1, matching=matching)
