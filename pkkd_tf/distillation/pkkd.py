@@ -185,9 +185,9 @@ class PKKD(TrainedModel, StoredModel):
                 whole batch's update but for statistics over the batch, which are each part's own.
                 What `monitor_every` measures is measured on the last part.
             skip_nonfinite: bool, whether a step whose losses or gradients are not finite in any
-                replica is left out: nothing of it is kept in any replica, and the log
-                `skipped_steps` counts it. Under float16 a gradient that overflows is the loss
-                scale's affair, as in Keras; only losses count then.
+                replica is left out: nothing of it is kept in any replica (but Dropout has drawn
+                its numbers), and the log `skipped_steps` counts it. Under float16 a gradient that
+                overflows is the loss scale's affair, as in Keras; only losses count then.
             recompute: bool, whether residual blocks' activations are computed again in the
                 backward pass instead of kept (`RecomputedNetwork`): less memory, more time.
             prepare_batch: maps what `fit` and `evaluate` are given a step to (images, labels),
