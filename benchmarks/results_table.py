@@ -83,9 +83,12 @@ def read(results: pathlib.Path) -> list[dict[str, str]]:
 
 
 def groups(runs: list[dict[str, str]]) -> dict[tuple, list[dict[str, str]]]:
-    """Runs that differ in their seed alone, by `KEYS` and the flags beside those of their row."""
+    """Runs that differ in their seed alone, by `KEYS` and the flags beside those of their row.
+
+    Those of a network lie together, the shortest first.
+    """
     found: dict[tuple, list] = {}
-    for run in runs:
+    for run in sorted(runs, key=lambda run: (run["dataset"], run["model"], int(run["epochs"]))):
         key = *(run[key] for key in KEYS), " ".join(_further_flags(run))
         found.setdefault(key, []).append(run)
     return found
@@ -135,7 +138,7 @@ def curves(results: pathlib.Path) -> list[str]:
             )
         found = [Table(file, 10**9) for file in files]
         lines = np.array([history.column("val_accuracy") for history in found])
-        kind = "CNN" if method == "cnn" else f"{method.upper()} ANN"
+        kind = {"cnn": "CNN", "plain": "plain ANN"}.get(method, f"{method.upper()} ANN")
         name = " ".join(part for part in (kind, choice, more) if part)
         picture = f"{dataset}_{model}_{epochs}_epochs_batch_{batch}.png"
         drawn.setdefault(picture, {})[name] = lines.mean(0)

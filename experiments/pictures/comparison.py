@@ -18,7 +18,7 @@ def comparison(runs: Mapping[str, Sequence[float]], png_path: str | os.PathLike)
     """Draws one line a network: the whole training, and its second half enlarged.
 
     Colours tell the role, from the name: a teacher or CNN, a plain adder network, a PKKD adder
-    network. Each legend entry ends with the accuracy after the last epoch.
+    network; no two lines look alike. Each legend entry ends with the accuracy after the last epoch.
 
     Args:
         runs: name -> test accuracy after epoch 1, 2, ..., fractions 0..1; NaN where not measured.
@@ -46,17 +46,18 @@ def comparison(runs: Mapping[str, Sequence[float]], png_path: str | os.PathLike)
         panels[0].figure.legend(
             *panels[0].get_legend_handles_labels(),
             loc="outside lower center",
-            ncols=min(3, len(curves)),
+            ncols=min(1 + len(panels), len(curves)),
         )
 
 
 def _draw(axes: "Axes", curves: Mapping[str, np.ndarray]) -> None:
-    for index, (name, values) in enumerate(curves.items()):
+    for (name, values), (color, line) in zip(curves.items(), style.role_lines(curves)):
         final = values[np.isfinite(values)][-1]
         axes.plot(
             np.arange(1, len(values) + 1),
             values,
-            color=style.role_color(name, index),
+            color=color,
+            linestyle=line,
             label=f"{name} ({final:.2f} %)",
             marker=style.marker(len(values)),
             markersize=3,

@@ -2,7 +2,7 @@
 
 import io
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,6 +21,7 @@ BLUE, VERMILLION, GREEN = "#0072B2", "#D55E00", "#009E73"
 PURPLE, SKY, ORANGE, BLACK, GREY = "#CC79A7", "#56B4E9", "#E69F00", "#222222", "#888888"
 STUDENT, TEACHER, PLAIN = BLUE, VERMILLION, GREEN
 OTHERS = (PURPLE, SKY, ORANGE, BLACK)
+LINES = ("-", "--", ":", "-.")
 MARKED_POINTS = 12
 LOG_SPREAD = 5
 
@@ -136,13 +137,23 @@ def marker(points: int) -> str | None:
     return "o" if points <= MARKED_POINTS else None
 
 
-def role_color(name: str, index: int) -> str:
-    """The colour of a network by its role, if its name tells one, or else by its place."""
+def role_lines(names: Iterable[str]) -> list[tuple[str, str]]:
+    """A colour and a line style for each network, no two alike of up to 28.
+
+    The colour is that of the role that a name tells, for the first of it, else one by its place.
+    """
+    colors: list[str] = []
+    for index, name in enumerate(names):
+        others = [*OTHERS[index % len(OTHERS) :], *OTHERS, STUDENT, TEACHER, PLAIN]
+        wanted = [role for role in (_role(name),) if role] + others
+        colors.append(min(wanted, key=colors.count))
+    return [(color, LINES[colors[:i].count(color) % len(LINES)]) for i, color in enumerate(colors)]
+
+
+def _role(name: str) -> str | None:
     lowered = name.lower()
     if "teacher" in lowered or "cnn" in lowered or "convolution" in lowered:
         return TEACHER
     if "plain" in lowered:
         return PLAIN
-    if "pkkd" in lowered or "student" in lowered or "kd" in lowered.split():
-        return STUDENT
-    return OTHERS[index % len(OTHERS)]
+    return STUDENT if "pkkd" in lowered or "student" in lowered else None

@@ -223,6 +223,25 @@ def test_comparison_draws_the_second_half_again(tmp_path, drawn):
     assert {rgb(style.TEACHER), rgb(style.OTHERS[1])} <= colors(tmp_path / "c.png")
 
 
+def test_every_line_of_a_comparison_looks_its_own_way():
+    names = ["KD ANN", "PKKD ANN", "plain ANN", "CNN", *(f"PKKD ANN {n}" for n in range(24))]
+    found = style.role_lines(names)
+    assert len(set(found)) == len(names) == 28
+    roles = style.STUDENT, style.PLAIN, style.TEACHER
+    assert found[1:4] == [(role, "-") for role in roles] and found[0] == (style.OTHERS[0], "-")
+
+
+def test_the_legend_of_a_comparison_lies_inside(tmp_path, monkeypatch):
+    figures = []
+    save = style._save
+    monkeypatch.setattr(style, "_save", lambda f, path: (save(f, path), figures.append(f)))
+    names = "KD ANN", "PKKD ANN", "plain ANN", "CNN"
+    pictures.comparison(dict.fromkeys(names, [0.5]), tmp_path / "c.png")
+    (legend,) = figures[0].legends
+    box = legend.get_window_extent()
+    assert box.x0 >= 0 and box.x1 <= figures[0].bbox.x1
+
+
 def test_comparison_of_a_few_epochs_has_one_panel(tmp_path, drawn):
     pictures.comparison({"plain ANN": [0.5], "PKKD ANN": [0.4, float("nan")]}, tmp_path / "c.png")
     assert set(lines(drawn[0])) == {"plain ANN (50.00 %)", "PKKD ANN (40.00 %)"}
