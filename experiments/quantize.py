@@ -15,12 +15,10 @@ from pathlib import Path
 from typing import Any
 
 import keras
-import numpy as np
 from absl import flags as absl_flags
 
 import pkkd_tf
-from experiments import errors, evaluate, flags, networks, report, results
-from experiments.callbacks import StopOnNaN
+from experiments import errors, evaluate, fine_tuning, flags, networks, report, results
 from experiments.errors import RunError
 from experiments.folders import check_writable
 from pkkd_tf import quantization
@@ -52,34 +50,54 @@ def run(options: dict[str, Any]) -> dict[str, Any]:
     folder = Path(options["output"])
     _check_folder(folder)
     keras.utils.set_random_seed(options["seed"])
+    network, teacher, data = _load(options)
+    steps = _Steps(data, options["batch_size"])
+    quantized = _quantized(network, data, options)
+    training = fine_tuning.make_training(
+        quantized, teacher, options
+    )  # refuses a teacher that does not fit
+    steps.measure(STEPS[0], network)
+    steps.measure(STEPS[1], quantized)
+    quantization.reestimate_batch_norm(quantized, fine_tuning.augmented(data, options))
+    steps.measure(STEPS[2], quantized)
+    if options["epochs"]:
+        fine_tuning.fit(training, data, options)
+        steps.measure(STEPS[3], quantized)
+    with errors.stating("All results must be written to --output."):
+        return _write(folder, quantized, data, steps.rows, options)
+
+
+class _Steps:
+    """Accuracy after every step, printed and kept."""
+
+    def __init__(self, data: Any, batch_size: int):
+        self.rows: list[dict[str, Any]] = []
+        self._data, self._batch_size, self._began = data, batch_size, time.monotonic()
+
+    def measure(self, step: str, model: keras.Model) -> None:
+        found = evaluate.accuracy(model, self._data, self._batch_size)
+        seconds = time.monotonic() - self._began
+        self.rows.append({"name": step, "accuracy": found, "seconds": seconds})
+        print(f"{step:24s} {100 * found:6.2f} % of {self._data.num_test:,} images", flush=True)
+
+
+def _load(options: dict[str, Any]) -> tuple[keras.Model, keras.Model | None, Any]:
+    """The network, its teacher if there is one, and the data."""
     network = networks.load(options["model"], "--model")
     teacher = networks.load(options["teacher"], "--teacher") if options["teacher"] else None
     data = _data(network, options)
     networks.check_fits(network, data, "--model")
     if options["epochs"]:
         data.steps_per_epoch(options["batch_size"])  # refuses a batch that is too large
-    steps: list[dict[str, Any]] = []
-    began = time.monotonic()
+    return network, teacher, data
 
-    def measure(step: str, model: keras.Model) -> None:
-        found = evaluate.accuracy(model, data, options["batch_size"])
-        steps.append({"name": step, "accuracy": found, "seconds": time.monotonic() - began})
-        print(f"{step:24s} {100 * found:6.2f} % of {data.num_test:,} images", flush=True)
 
+def _quantized(network: keras.Model, data: Any, options: dict[str, Any]) -> keras.Model:
     sample = data.sample(min(options["calibration_images"], data.num_train))
     grouped = options["bits"], options["scale_groups"], options["train_ranges"]
     quantized = quantization.quantize_model(network, sample, *grouped)
     quantized.jit_compile = False  # as `networks.load` has it
-    training = _training(quantized, teacher, options)  # refuses a teacher that does not fit
-    measure(STEPS[0], network)
-    measure(STEPS[1], quantized)
-    quantization.reestimate_batch_norm(quantized, _augmented(data, options))
-    measure(STEPS[2], quantized)
-    if options["epochs"]:
-        _fine_tune(training, data, options)
-        measure(STEPS[3], quantized)
-    with errors.stating("All results must be written to --output."):
-        return _write(folder, quantized, data, steps, options)
+    return quantized
 
 
 def _check_folder(folder: Path) -> None:
@@ -91,39 +109,6 @@ def _check_folder(folder: Path) -> None:
             f"which holds {', '.join(taken)}"
         )
     check_writable(folder)
-
-
-def _augmented(data: Any, options: dict[str, Any]) -> np.ndarray:
-    """Images as in the training: statistics of plain ones are others (`reestimate_batch_norm`)."""
-    batch = min(options["batch_size"], options["norm_images"], data.num_train)
-    count = min(options["norm_images"], data.num_train) // batch
-    return np.concatenate([images.numpy() for images, _ in data.train(batch).take(count)])
-
-
-def _training(model: keras.Model, teacher: Any, options: dict[str, Any]) -> pkkd_tf.PKKD:
-    return pkkd_tf.PKKD(
-        model,
-        teacher,
-        method="kd" if teacher else "plain",
-        **({name: options[name] for name in ("alpha", "temperature")} if teacher else {}),
-        teacher_mode="fixed" if teacher else "progressive",
-        monitor_every=0,
-    )
-
-
-def _fine_tune(training: pkkd_tf.PKKD, data: Any, options: dict[str, Any]) -> None:
-    batch, epochs = options["batch_size"], options["epochs"]
-    steps = data.steps_per_epoch(batch)
-    rate = keras.optimizers.schedules.CosineDecay(options["learning_rate"], steps * epochs)
-    training.compile(pkkd_tf.optimizers.AdderSGD(rate))
-    training.fit(
-        data.train(batch, epochs),
-        epochs=epochs,
-        steps_per_epoch=steps,
-        verbose=options["verbose"],
-        shuffle=False,
-        callbacks=[StopOnNaN()],
-    )
 
 
 def _write(
