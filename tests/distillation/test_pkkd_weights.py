@@ -41,6 +41,7 @@ def test_images_of_no_weight_are_as_if_they_were_not_there(method, parts):
         np.testing.assert_allclose(logs[name], their_logs[name], rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_weights_of_classes_are_those_of_their_images():
     images, labels = batch(16)
     by_class = {number: 0.5 + number for number in range(CLASSES)}

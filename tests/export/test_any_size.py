@@ -58,6 +58,7 @@ def test_sizes_that_a_transposed_convolution_computes_are_no_activations(name):
         assert np.abs(difference).max() <= 1 and len(np.unique(output)) > 3
 
 
+@pytest.mark.slow
 def test_dilated_convolutions_whose_padding_follows_the_size():
     model = any_size(layers.Conv2D(4, 3, padding="same", dilation_rate=2))
     for format in FLOAT_FORMATS:

@@ -214,6 +214,7 @@ def test_quantized_networks_learn(trained, quantized):
     assert all(a != b and a[0] == b[0] == 0 for a, b in zip(after, before))
 
 
+@pytest.mark.slow
 def test_stripped_network_is_the_plain_one(trained, quantized, images):
     plain = quantization.strip_quantization(quantized(4, 3))
     assert [layer.name for layer in plain.layers] == [layer.name for layer in trained.layers]
