@@ -189,6 +189,7 @@ def test_a_file_that_vanishes_is_named(folder):
         collect(data.test(4))
 
 
+@pytest.mark.slow
 def test_broken_training_images_are_replaced(folder):
     for kind, contents in BROKEN.items():
         write(folder / "train" / "straße" / f"{kind}.jpg", contents)

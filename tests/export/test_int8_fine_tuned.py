@@ -86,6 +86,7 @@ def test_every_tensor_keeps_its_range(name, bits):
     assert report["difference"] < (0.004 if bits == 8 else 0.02)
 
 
+@pytest.mark.slow
 def test_the_first_of_two_adders_does_the_addition():
     for shortcut_first, size in ((False, 3), (True, 1)):
         model = functional((8, 8, 3), projected(shortcut_first))
@@ -131,7 +132,8 @@ def test_tensors_of_the_same_ends_keep_their_own_ranges():
     np.testing.assert_allclose(steps[:2], (4 / 255, 5 / 255), rtol=1e-6)
 
 
-@pytest.mark.parametrize("kept", (True, pytest.param(False, marks=pytest.mark.slow)))
+@pytest.mark.slow
+@pytest.mark.parametrize("kept", (True, False))
 def test_dense_layers_on_pixels(kept):
     """Keras computes shapes around them, which have no int8 form."""
 

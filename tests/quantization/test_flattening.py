@@ -53,7 +53,8 @@ def test_a_flat_network_computes_the_same():
     assert np.abs(flat(batch) - model(batch)).max() > 0.01
 
 
-@pytest.mark.parametrize("bits", (8, pytest.param(5, marks=pytest.mark.slow)))
+@pytest.mark.slow
+@pytest.mark.parametrize("bits", (8, 5))
 def test_networks_inside_of_networks_are_quantized(bits, tmp_path):
     model = transfer()
     batch = images(model, 32)
