@@ -60,8 +60,10 @@ def _networks(data: Any, options: dict[str, Any]) -> tuple[keras.Model, keras.Mo
         size = data.num_classes, data.image_shape
         return models.build(options["model"], kind, *size, options["input_gradient"], name=role)
 
-    student = _trained_student(data, options) if options["student"] else None
-    student = student or build("convolution" if options["method"] == "cnn" else "adder", "student")
+    if options["student"]:
+        student = _trained_student(data, options)
+    else:
+        student = build("convolution" if options["method"] == "cnn" else "adder", "student")
     teacher = None
     if options["method"] in ("pkkd", "kd"):
         given = options["teacher"]

@@ -53,9 +53,8 @@ def run(options: dict[str, Any]) -> dict[str, Any]:
     network, teacher, data = _load(options)
     steps = _Steps(data, options["batch_size"])
     quantized = _quantized(network, data, options)
-    training = fine_tuning.make_training(
-        quantized, teacher, options
-    )  # refuses a teacher that does not fit
+    # Before anything is measured: it refuses a teacher that does not fit.
+    training = fine_tuning.make_training(quantized, teacher, options)
     steps.measure(STEPS[0], network)
     steps.measure(STEPS[1], quantized)
     quantization.reestimate_batch_norm(quantized, fine_tuning.augmented(data, options))
