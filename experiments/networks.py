@@ -60,11 +60,11 @@ def check_fits(network: keras.Model, data: Any, flag: str) -> None:
             f"{flag} must be a network for images as --dataset has them (imagenet: in --image_size)"
             f". Received: input shape={shape}, images of {data.name}={data.image_shape}"
         )
-    shape = _shape(network, "output_shape")
-    if len(shape) != 2 or shape[1] != data.num_classes:
+    shapes = [tuple(tensor.shape) for tensor in getattr(network, "outputs", None) or []]
+    if len(shapes) != 1 or len(shapes[0]) != 2 or shapes[0][1] != data.num_classes:
         raise RunError(
-            f"{flag} must be a network of one output for each class of --dataset. "
-            f"Received: output shape={shape}, classes of {data.name}={data.num_classes}"
+            f"{flag} must be a network of one tensor, one number for each class of --dataset. "
+            f"Received: output shapes={shapes}, classes of {data.name}={data.num_classes}"
         )
 
 

@@ -11,6 +11,7 @@ from absl import logging
 import pkkd_tf  # noqa: F401  registers the layers
 from experiments import errors, networks
 from experiments.errors import RunError
+from export.outputs import has_names
 
 
 class ExportError(RunError):
@@ -37,8 +38,8 @@ def load_network(path: str | os.PathLike, flag: str = "--model") -> keras.Model:
         flag: what an error calls it.
 
     Returns:
-        A built `keras.Model` that maps one batch of images (N, H, W, C) to one output; the state
-        of its training is left out.
+        A built `keras.Model` that maps one batch of images (N, H, W, C) to one tensor, a list or a
+        dict of tensors; the state of its training is left out.
 
     Raises:
         ExportError: there is no such file, Keras cannot read it, or it holds another kind of model.
@@ -71,19 +72,13 @@ def tracing(model: keras.Model) -> Iterator[None]:
 
 
 def _check_network(model: Any, path: str | os.PathLike, flag: str) -> None:
-    """One batch of images in, one tensor out, sizes known since it was built."""
-    output = getattr(model, "output", None)
-    if isinstance(output, dict):
-        raise ExportError(
-            f"{flag} must give one tensor, not a dict of some: take that output alone, as "
-            f"keras.Model(model.inputs, model.output[name]). Received: '{path}', "
-            f"outputs={ {name: getattr(y, 'shape', y) for name, y in output.items()} }"
-        )
+    """One batch of images in, tensors with names out, sizes known since it was built."""
     inputs = getattr(model, "inputs", None) or []
     outputs = getattr(model, "outputs", None) or []
-    if len(inputs) != 1 or len(outputs) != 1 or len(inputs[0].shape) != 4:
+    if len(inputs) != 1 or len(inputs[0].shape) != 4 or not has_names(model):
         raise ExportError(
-            f"{flag} must map one batch of images (N, H, W, C) to one output; of a distilled run "
-            f"take student.keras. Received: '{path}', type={type(model).__name__}, "
-            f"inputs={[x.shape for x in inputs]}, outputs={[y.shape for y in outputs]}"
+            f"{flag} must map one batch of images (N, H, W, C) to one tensor, or to a list or dict "
+            f"of tensors; of a distilled run take student.keras. Received: '{path}', "
+            f"type={type(model).__name__}, inputs={[x.shape for x in inputs]}, "
+            f"outputs={[y.shape for y in outputs]}"
         )

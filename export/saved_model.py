@@ -7,6 +7,8 @@ Two signatures, both for one image or many:
     serving_default   images: float32 (N, H, W, C), preprocessed as in training -> logits
     serving_uint8     images: uint8 (N, H, W, C), as they come from a file      -> logits
 
+A network of several outputs gives them by their names (`export.outputs.output_names`).
+
 The second needs to know the preprocessing, (pixel * scale - mean) / std: from `--dataset`, or
 `--mean`, `--std` and `--scale`. Adder layers are traced into stock TensorFlow operations, or with
 `--compiled` into the compiled one: faster, but the reader must call `pkkd_tf.ops.compiled.load()`
@@ -25,6 +27,7 @@ from absl import flags
 
 from export import preprocessing, program, writing
 from export.full_float32 import full_float32
+from export.outputs import named
 from export.program import ExportError
 from pkkd_tf.data.augmentation import normalize
 from pkkd_tf.ops import compiled, use_path
@@ -52,7 +55,7 @@ def export_saved_model(
         overwrite: replace a SavedModel at `output`.
 
     Returns:
-        The largest difference from the network's outputs, relative to the largest output.
+        The largest difference from the network's outputs, relative to the largest number of each.
 
     Raises:
         ExportError: the model cannot be read, `output` is taken, the compiled operation is not
@@ -100,7 +103,7 @@ def _signatures(model: keras.Model, preprocessing: dict[str, Any] | None) -> Sig
 
     @tf.function(input_signature=[tf.TensorSpec(shape, tf.float32, "images")], autograph=False)
     def serve(images: tf.Tensor) -> dict[str, tf.Tensor]:
-        return {"logits": model(images, training=False)}
+        return named(model, model(images, training=False))
 
     @tf.function(input_signature=[tf.TensorSpec(shape, tf.uint8, "images")], autograph=False)
     def serve_uint8(images: tf.Tensor) -> dict[str, tf.Tensor]:
@@ -125,18 +128,19 @@ def _check_outputs(model: keras.Model, folder: Path, preprocessing: dict[str, An
             pixels = random.integers(0, white + 1, images.shape).astype("uint8")
             pairs["serving_uint8"] = (pixels, _checked_images(pixels, preprocessing))
         for name, (received, normal) in pairs.items():
-            actual = signatures[name](tf.constant(received))["logits"].numpy()
-            expected = network(tf.constant(normal)).numpy()
-            differences.append(_checked_difference(name, actual, expected))
-            if count > 1 and np.ptp(expected, axis=0).max() == 0:
-                _warn_of_one_output(name, expected[0])
+            actual = signatures[name](tf.constant(received))
+            for output, expected in named(model, network(tf.constant(normal))).items():
+                same = actual[output].numpy(), expected.numpy()
+                differences.append(_checked_difference(f"{name}, {output}", *same))
+                if count > 1 and np.ptp(expected, axis=0).max() == 0:
+                    _warn_of_one_output(name, output, expected[0])
     return max(differences)
 
 
-def _warn_of_one_output(name: str, output: np.ndarray) -> None:
+def _warn_of_one_output(name: str, output: str, values: Any) -> None:
     warnings.warn(
         "The network gives one and the same output for different images, so that comparing "
-        f"outputs says little. Received: signature={name!r}, outputs={output}",
+        f"outputs says little. Received: signature={name!r}, {output}={values}",
         stacklevel=4,
     )
 

@@ -21,7 +21,7 @@ import tensorflow as tf
 from absl import flags
 
 import pkkd_tf
-from experiments import errors
+from experiments import errors, networks
 from export import program, writing
 from export.full_float32 import full_float32
 from export.program import ExportError
@@ -94,6 +94,7 @@ def run(options: dict[str, Any]) -> None:
     writing.check_writable(output)
     network = program.load_network(options["model"])
     data = pkkd_tf.data.load(options["dataset"], options["data_dir"], seed=options["seed"])
+    networks.check_fits(network, data, "--model")
     copy = twin(network)
     _check(network, copy, data.sample(16))
     converted = _fine_tuned(copy, data, options)

@@ -1,4 +1,4 @@
-"""What the copy of a network takes over: weights, inputs."""
+"""What the copy of a network takes over: weights, inputs, the structure of its outputs."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -27,6 +27,11 @@ def assign(variables: Iterable[Any], values: Iterable[Any]) -> None:
     """Assigns values to as many variables as there are values."""
     for variable, value in zip(variables, values):
         variable.assign(value)
+
+
+def output_structure(model: keras.Model) -> Any:
+    """The outputs of a functional or built sequential model: a tensor, a list or a dict of some."""
+    return getattr(model, "_functional", model).output
 
 
 def input_like(tensor: Any) -> Any:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import keras
 import numpy as np
 import tensorflow as tf
 
@@ -97,8 +98,9 @@ def load_data(setting: Setting) -> ImageDataset:
     size = shapes["student"][0] if setting.dataset == "imagenet" else None
     data = datasets.load(setting.dataset, setting.data_dir, image_size=size, augmentation="none")
     for role, model in models.items():
-        classes = model.outputs[0].shape[-1]
-        if tuple(shapes[role]) != data.image_shape or classes != data.num_classes:
+        sizes = [tensor.shape[-1] for tensor in model.outputs]
+        if tuple(shapes[role]) != data.image_shape or sizes != [data.num_classes]:
+            classes = ", ".join(map(str, sizes))
             raise ExportError(
                 f"--{role} must take the data set's images and know its classes. Received: "
                 f"'{setting.network(role)}' takes {tuple(shapes[role])} and knows {classes}, "
@@ -170,4 +172,4 @@ def _tflite(path: Path, delegate: Path) -> Classify:
 def _keras(path: str) -> Classify:
     model = program.load_network(path)
     graph = tf.function(lambda images: model(images, training=False), autograph=False)
-    return lambda images: graph(tf.constant(images)).numpy()
+    return lambda images: keras.tree.flatten(graph(tf.constant(images)))[0].numpy()

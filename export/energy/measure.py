@@ -112,7 +112,7 @@ def inference(model: keras.Model) -> Callable[[], Any]:
     shape = (1, *model.inputs[0].shape[1:])
     image = tf.constant(np.random.default_rng(0).standard_normal(shape), tf.float32)
     graph = tf.function(lambda: model(image, training=False), autograph=False)
-    return lambda: graph().numpy()
+    return lambda: [tensor.numpy() for tensor in keras.tree.flatten(graph())]
 
 
 def tflite_inference(data: bytes, delegate: str | os.PathLike | None) -> Callable[[], Any]:

@@ -6,6 +6,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from export.outputs import has_names, named
 from export.program import ExportError, tracing
 from export.tflite.dilation import join_dilated
 from export.tflite.fusion import fuse
@@ -20,7 +21,8 @@ def convert(model: keras.Model, format: str) -> bytes:
     """Converts a network to TFLite, float32, for any number of images.
 
     Args:
-        model: a functional or sequential network (N, H, W, C) -> one output, in float32.
+        model: a functional or sequential network of images (N, H, W, C), in float32. Outputs
+            keep their names (`export.outputs.output_names`) in the file's signature.
         format: `"portable"`, builtin operators only, or `"custom_op"`, one operator AdderConv2D a
             layer with what follows it fused in (see `export.tflite.fusion`).
 
@@ -68,10 +70,10 @@ def convert_int8(model: keras.Model, images: np.ndarray) -> bytes:
 
 def _check_ends(model: keras.Model) -> None:
     inputs, outputs = (getattr(model, side, None) or [] for side in ("inputs", "outputs"))
-    if len(inputs) > 1 or len(outputs) > 1:
+    if len(inputs) > 1 or (outputs and not has_names(model)):
         raise ExportError(
-            "A network for TFLite must map one tensor to one other; of several outputs take one "
-            "alone, as keras.Model(model.inputs, model.outputs[0]). Received: "
+            "A network for TFLite must map one tensor to one other, or to a list or dict of tensors"
+            ". Received: "
             f"model={model.name!r}, inputs={[x.shape for x in inputs]}, "
             f"outputs={[y.shape for y in outputs]}"
         )
@@ -105,8 +107,8 @@ def _as_module(model: keras.Model) -> tf.Module:
     @tf.function(input_signature=[tf.TensorSpec(shape, tf.float32, "images")], autograph=False)
     def network(images: tf.Tensor) -> dict[str, tf.Tensor]:
         weights = ([tf.constant(value) for value in group] for group in (trained, other))
-        logits, _ = model.stateless_call(*weights, images, training=False)
-        return {"logits": logits}
+        outputs, _ = model.stateless_call(*weights, images, training=False)
+        return named(model, outputs)
 
     module = tf.Module()
     module.network = network

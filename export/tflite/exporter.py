@@ -10,6 +10,7 @@ import numpy as np
 from custom_ops import build_delegate
 from export import program, writing
 from export.full_float32 import full_float32
+from export.outputs import named, output_names, report_of
 from export.program import ExportError
 from export.saved_model import TOLERANCE, UNKNOWN_SIZE
 from export.tflite import int8
@@ -50,7 +51,9 @@ def export_tflite(
         (name -> number) and `alive` (whether the outputs depend on the image at all: an untrained
         network's need not, and then the comparison says little). For `"int8"` the difference is the
         root mean square over that of the outputs, and `agreement` is the share of the calibration
-        images whose largest output is the same.
+        images whose largest output is the same. Of several outputs each is compared by itself and
+        these are the worst; `outputs` has all three for each output by its name
+        (`export.outputs.output_names`).
 
     Raises:
         ValueError: the format is unknown, or `bits`.
@@ -79,7 +82,7 @@ def export_tflite(
     else:
         _check_float(model, format)
         data = convert(model, format)
-        report = _compare(model, data, library)
+        report = report_of(_compare(model, data, library))
     writing.write_files(output.parent, {output.name: data})
     graph = Graph(data)
     names = [graph.name(operator) for operator in graph.operators]
@@ -124,20 +127,28 @@ def _check_float(model: keras.Model, format: str) -> None:
 
 
 @full_float32()
-def _compare(model: keras.Model, data: bytes, delegate: Path | None) -> dict[str, Any]:
+def _compare(model: keras.Model, data: bytes, delegate: Path | None) -> dict[str, dict]:
     """Runs the file and the network layer by layer, on one image and on three."""
     shape = tuple(size or UNKNOWN_SIZE for size in model.inputs[0].shape[1:])
     images = np.random.default_rng(0).standard_normal((4, *shape)).astype("float32")
     exported = Network(data, delegate)
     pairs = [
-        (exported(batch), np.asarray(model(batch, training=False)))
+        (exported.named(batch), named(model, model(batch, training=False)))
         for batch in (images[:1], images[1:])
     ]
+    return {
+        name: _compared(name, [(own[name], np.asarray(right[name])) for own, right in pairs])
+        for name in output_names(model)
+    }
+
+
+def _compared(name: str, pairs: list[tuple[np.ndarray, np.ndarray]]) -> dict[str, Any]:
+    """What the report says of one output, by what the file and the network gave."""
     difference = max(float(_difference(actual, expected)) for actual, expected in pairs)
     if not difference <= TOLERANCE:  # also where it is not a number
         raise ExportError(
             "The .tflite file must give the network's outputs; it was not written. Received: "
-            f"relative difference {difference:.3g} of at most {TOLERANCE:g}"
+            f"output={name!r}, relative difference {difference:.3g} of at most {TOLERANCE:g}"
         )
     outputs = np.concatenate([expected for _, expected in pairs])
     return {"difference": difference, "alive": bool((outputs != outputs[0]).any())}

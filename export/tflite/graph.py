@@ -61,6 +61,12 @@ class Graph:
         """Whether the graph hands out a tensor."""
         return tensor in self.subgraph.outputs
 
+    def outputs(self) -> dict[str, int]:
+        """The tensors that the graph hands out, by their names in the signature if there is one."""
+        for signature in self.model.signatureDefs or []:
+            return {entry.name.decode(): int(entry.tensorIndex) for entry in signature.outputs}
+        return {self.tensor_name(t): int(t) for t in self.subgraph.outputs}
+
     def shape(self, tensor: int) -> tuple[int, ...]:
         """The shape; -1 where it is not known."""
         entry = self.subgraph.tensors[tensor]

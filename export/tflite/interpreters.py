@@ -49,13 +49,17 @@ def load_delegate(path: str | os.PathLike, options: dict[str, str] | None = None
 
 
 class Network:
-    """A `.tflite` model with one input and one output, for batches of any size.
+    """A `.tflite` model with one input, for batches of any size.
 
     Args:
         data: bytes of a `.tflite` file.
         delegate: library of an external delegate, or None.
         num_threads: threads the interpreter may use.
         options: of the delegate.
+
+    Attributes:
+        input: what the interpreter says of the input.
+        outputs: what it says of each output, by its name in the file's signature.
 
     Raises:
         ExportError: the model or the delegate is refused.
@@ -80,7 +84,7 @@ class Network:
                 model_content=data, num_threads=num_threads, experimental_delegates=delegates
             )
         self.input = self.interpreter.get_input_details()[0]
-        self.output = self.interpreter.get_output_details()[0]
+        self.outputs = _outputs(self.interpreter)
 
     def set_input(self, batch: np.ndarray) -> None:
         """Gives the interpreter its input, in a shape that may differ from the last one.
@@ -100,18 +104,27 @@ class Network:
             self.interpreter.set_tensor(self.input["index"], batch)
 
     def invoke(self) -> None:
-        """Computes the output from the input."""
+        """Computes the outputs from the input."""
         self.interpreter.invoke()
 
-    def __call__(self, batch: np.ndarray) -> np.ndarray:
-        """The output for `batch`: real numbers for real ones, int8 for int8."""
+    def __call__(self, batch: np.ndarray) -> Any:
+        """The output for `batch`, several by their names: real for real numbers, int8 for int8."""
+        found = self.named(batch)
+        return found if len(found) > 1 else next(iter(found.values()))
+
+    def named(self, batch: np.ndarray) -> dict[str, np.ndarray]:
+        """The outputs for `batch` by their names."""
         self.set_input(batch)
         self.invoke()
-        output = self.interpreter.get_tensor(self.output["index"])
-        if not self._converts(batch):
-            return output
-        scale, zero = self.output["quantization"]
-        return ((output.astype(np.int32) - zero) * scale).astype(np.float32)
+        converts = self._converts(batch)
+        return {name: self._numbers(output, converts) for name, output in self.outputs.items()}
+
+    def _numbers(self, output: dict[str, Any], converts: bool) -> np.ndarray:
+        values = self.interpreter.get_tensor(output["index"])
+        if not converts:
+            return values
+        scale, zero = output["quantization"]
+        return ((values.astype(np.int32) - zero) * scale).astype(np.float32)
 
     def _check_size(self, batch: np.ndarray) -> None:
         """The interpreter itself would compute something else, not always with an error."""
@@ -137,3 +150,10 @@ class Network:
                 "The model must be one that the interpreter takes; AdderConv2D needs its delegate. "
                 f"Received: delegate={self._delegate}, {str(error).strip()}"
             ) from error
+
+
+def _outputs(interpreter: Any) -> dict[str, Any]:
+    """Details of the outputs by their names in the signature; without one, the tensors'."""
+    for signature in interpreter.get_signature_list():
+        return interpreter.get_signature_runner(signature).get_output_details()
+    return {output["name"]: output for output in interpreter.get_output_details()}

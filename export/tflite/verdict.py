@@ -15,15 +15,11 @@ def sentences(report: dict[str, Any], images: int | None) -> list[str]:
     """
     operators = ", ".join(f"{count} {name}" for name, count in report["operators"].items())
     lines = [f"operators: {operators}"]
-    if not report["alive"]:
-        lines.append("the outputs do not depend on the image, so comparing them says little")
-    if images is None:
-        return [*lines, f"outputs equal the network's to {report['difference']:.1e}"]
-    return [
-        *lines,
-        f"outputs differ from the network's by {report['difference']:.1%}; "
-        f"{report['agreement']:.1%} of {images} calibration images get the same class",
-    ]
+    for whose, output in _outputs(report):
+        if not output["alive"]:
+            lines.append(f"{whose} do not depend on the image, so comparing them says little")
+        lines.append(_compared(whose, output, images))
+    return lines
 
 
 def warning(report: dict[str, Any]) -> str | None:
@@ -36,11 +32,34 @@ def warning(report: dict[str, Any]) -> str | None:
         None where the outputs are near enough; a class of outputs that do not depend on the image
         says nothing.
     """
-    difference, agreement = report["difference"], report["agreement"]
-    others = report["alive"] and agreement < LEAST_AGREEMENT
-    if difference <= MOST_DIFFERENCE and not others:
+    bad = [found for found in _outputs(report) if _is_useless(found[1])]
+    if not bad:
         return None
+    differences = ", ".join(
+        f"its {whose} differ from the network's by {output['difference']:.1%} and give the same "
+        f"class for {output['agreement']:.1%}"
+        for whose, output in bad
+    )
+    return f"warning: the file is of no use as it is, for on the calibration images {differences}"
+
+
+def _is_useless(output: dict[str, Any]) -> bool:
+    others = output["alive"] and output["agreement"] < LEAST_AGREEMENT
+    return others or not output["difference"] <= MOST_DIFFERENCE
+
+
+def _outputs(report: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
+    """What the numbers of each output are called in a sentence, and what was compared."""
+    outputs = report["outputs"]
+    if len(outputs) == 1:
+        return [("outputs", *outputs.values())]
+    return [(f"outputs {name!r}", output) for name, output in outputs.items()]
+
+
+def _compared(whose: str, output: dict[str, Any], images: int | None) -> str:
+    if images is None:
+        return f"{whose} equal the network's to {output['difference']:.1e}"
     return (
-        "warning: the file is of no use as it is, for on the calibration images its outputs differ "
-        f"from the network's by {difference:.1%} and give the same class for {agreement:.1%}"
+        f"{whose} differ from the network's by {output['difference']:.1%}; "
+        f"{output['agreement']:.1%} of {images} calibration images get the same class"
     )

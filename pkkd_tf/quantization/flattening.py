@@ -49,9 +49,8 @@ def flattened(model: keras.Model) -> keras.Model:
         return copies[id(layer)]
 
     images = [input_like(tensor) for tensor in model.inputs]
-    outputs = keras.tree.flatten(_run(model, images, copy))
-    ends = (tensors[0] if len(tensors) == 1 else tensors for tensors in (images, outputs))
-    flat = keras.Model(*ends, name=model.name)
+    outputs = _run(model, images, copy)
+    flat = keras.Model(images[0] if len(images) == 1 else images, outputs, name=model.name)
     for layer in originals.values():
         if id(layer) in copies:  # all but the inputs of networks
             assign(copies[id(layer)].weights, layer.weights)

@@ -52,9 +52,9 @@ def quantize_model(
     are grouped.
 
     Args:
-        model: functional or sequential Keras model of one float input and one output, of layers
-            and of such models (no `a + b` of Keras tensors), every one called once. The layers of
-            models inside of it become layers of the copy (a backbone's, of a transfer).
+        model: functional or sequential Keras model of one float input, of layers and of such
+            models (no `a + b` of Keras tensors), every one called once. The layers of models
+            inside of it become layers of the copy (a backbone's, of a transfer).
         calibration_images: preprocessed images (N, H, W, C); about 100 serve. All tensors of all
             of them are held at once.
         bits: int from 2 to 8, of the inputs and filters of adder layers.

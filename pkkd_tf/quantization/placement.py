@@ -4,6 +4,7 @@ from typing import Any
 
 import keras
 
+from pkkd_tf.copies import output_structure
 from pkkd_tf.layers import ADDER_LAYERS, AdderConv2D, AdderDepthwiseConv2D
 from pkkd_tf.quantization.checks import check_graph
 from pkkd_tf.quantization.flattening import flattened, is_flat
@@ -109,8 +110,8 @@ def functional(model: keras.Model) -> keras.Model:
     """
     if not is_flat(model):
         return flattened(model)
-    inputs, outputs = (t[0] if len(t) == 1 else t for t in (model.inputs, model.outputs))
-    return keras.Model(inputs, outputs, name=model.name)
+    inputs = model.inputs[0] if len(model.inputs) == 1 else model.inputs
+    return keras.Model(inputs, output_structure(model), name=model.name)
 
 
 def adder_sources(model: keras.Model) -> dict[str, list[str]]:

@@ -61,7 +61,9 @@ def test_networks_of_other_classes_are_refused(program, tmp_path, monkeypatch):
     network.save(tmp_path / "seven.keras")
     given = options(model=str(tmp_path / "seven.keras"), dataset="digits", epochs=0, seed=0)
     given |= {"output": str(tmp_path / "out"), "teacher": None, "augmentation": "none"}
-    with pytest.raises(RunError, match=r"Received: output shape=\(None, 7\), classes of digits=10"):
+    with pytest.raises(
+        RunError, match=r"Received: output shapes=\[\(None, 7\)\], classes of digits=10"
+    ):
         program.run({**given, "limit_train": None})
 
 

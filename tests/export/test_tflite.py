@@ -64,16 +64,11 @@ def test_digits_resnet(network, file, format, tmp_path):
         assert report["operators"]["ABS"] >= adders
 
 
-def test_networks_of_several_ends_are_refused():
-    x = keras.Input((6, 6, 3))
-    adder, conv = AdderConv2D(4, 3)(x), keras.layers.Conv2D(2, 1)(x)
-    other = keras.Input((6, 6, 3))
-    for model in (
-        keras.Model(x, [adder, conv]),
-        keras.Model([x, other], keras.layers.Add()([adder, AdderConv2D(4, 3)(other)])),
-    ):
-        with pytest.raises(ExportError, match="must map one tensor to one other; of several out"):
-            convert(model, "custom_op")
+def test_networks_of_several_inputs_are_refused():
+    x, other = keras.Input((6, 6, 3)), keras.Input((6, 6, 3))
+    model = keras.Model([x, other], keras.layers.Add()([AdderConv2D(3, 1)(x), other]))
+    with pytest.raises(ExportError, match="must map one tensor to one other, or to a list or dict"):
+        convert(model, "custom_op")
 
 
 @pytest.mark.slow
@@ -173,7 +168,9 @@ def test_what_differs_is_not_written(monkeypatch, tmp_path):
     other.set_weights([1.001 * weight for weight in model.get_weights()])
     model.save(tmp_path / "m.keras")
     monkeypatch.setattr(exporter, "convert", lambda model, format: convert(other, format))
-    with pytest.raises(ExportError, match="it was not written. Received: relative difference"):
+    with pytest.raises(
+        ExportError, match="it was not written. Received: output='logits', relative"
+    ):
         export_tflite(tmp_path / "m.keras", tmp_path / "x.tflite")
     assert [p.name for p in tmp_path.iterdir()] == ["m.keras"]
 

@@ -156,7 +156,8 @@ def test_profile_runs_operators_on_their_own_numbers():
     graph = Graph(data)
     last = operator_profile._alone(graph, graph.operators[1], values, arguments)
     last.invoke()
-    assert np.array_equal(last.interpreter.get_tensor(last.output["index"]), Network(data)(images))
+    (output,) = last.outputs.values()
+    assert np.array_equal(last.interpreter.get_tensor(output["index"]), Network(data)(images))
 
 
 @pytest.mark.slow

@@ -7,6 +7,7 @@ import keras
 import numpy as np
 
 from export.full_float32 import full_float32
+from export.outputs import named, report_of
 from export.program import ExportError
 from export.tflite.converter import convert, convert_int8
 from export.tflite.int8.checking import check_file
@@ -132,14 +133,25 @@ def _check_stripped(model: keras.Model) -> None:
 def _report(model: keras.Model, data: bytes, delegate: Any, images: np.ndarray) -> dict[str, Any]:
     network = Network(data, delegate, num_threads=2)
     batches = [images[first : first + 64] for first in range(0, len(images), 64)]
-    expected = np.concatenate([np.asarray(model(batch, training=False)) for batch in batches])
-    actual = np.concatenate([network(batch) for batch in batches])
+    right = [named(model, model(batch, training=False)) for batch in batches]
+    own = [network.named(batch) for batch in batches]
+    return report_of(
+        {name: _compared(name, _joined(own, name), _joined(right, name)) for name in right[0]}
+    )
+
+
+def _joined(parts: list[dict[str, Any]], name: str) -> np.ndarray:
+    return np.concatenate([np.asarray(part[name]) for part in parts])
+
+
+def _compared(name: str, actual: np.ndarray, expected: np.ndarray) -> dict[str, Any]:
+    """What the report says of one output, by what the file and the network gave."""
     exact = expected.astype(np.float64)
     error = np.sqrt(np.mean((actual - exact) ** 2) / max(np.mean(exact**2), 1e-30))
     if not np.isfinite(error):
         raise ExportError(
             "The int8 file and the network must give finite numbers; it was not written. Received: "
-            f"outputs of the network that are not finite={np.mean(~np.isfinite(exact)):.1%}, "
+            f"output={name!r}, of the network's not finite={np.mean(~np.isfinite(exact)):.1%}, "
             f"difference={error}"
         )
     agreement = np.mean(actual.argmax(-1) == expected.argmax(-1))

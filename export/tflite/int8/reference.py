@@ -44,12 +44,13 @@ class IntegerNetwork:
                 f"Received: {', '.join(unknown)}"
             )
 
-    def __call__(self, images: np.ndarray) -> np.ndarray:
-        """The int8 outputs for int8 images (N, H, W, C)."""
+    def __call__(self, images: np.ndarray) -> Any:
+        """The int8 output for int8 images (N, H, W, C), several by their names."""
         values = {int(self.graph.subgraph.inputs[0]): images}
         for operator in self.graph.operators:
             values[int(operator.outputs[0])] = compute(self.graph, operator, values)
-        return values[int(self.graph.subgraph.outputs[0])]
+        found = {name: values[tensor] for name, tensor in self.graph.outputs().items()}
+        return found if len(found) > 1 else next(iter(found.values()))
 
 
 def compute(graph: Graph, operator: Any, values: dict[int, np.ndarray]) -> np.ndarray | None:
