@@ -12,6 +12,7 @@ import pkkd_tf  # noqa: F401  registers the layers
 from experiments import errors, networks
 from experiments.errors import RunError
 from export.outputs import has_names
+from pkkd_tf.copies import copy_weights
 
 
 class ExportError(RunError):
@@ -50,6 +51,8 @@ def load_network(path: str | os.PathLike, flag: str = "--model") -> keras.Model:
     """
     model = networks.load(path, flag, ExportError)
     _check_network(model, path, flag)
+    if _other_weights(model):
+        model = _of_float32(model, path, flag)
     for layer in model._flatten_layers():
         layer.dtype_policy = "float32"
     return model
@@ -69,6 +72,56 @@ def tracing(model: keras.Model) -> Iterator[None]:
             "The network must become a graph for images of its input's shape, None being any size. "
             f"Received: {model.inputs[0].shape}, {type(error).__name__}: {reason[0]}"
         ) from error
+
+
+def cloned(
+    model: keras.Model, copy: Callable[[keras.layers.Layer], keras.layers.Layer]
+) -> keras.Model:
+    """Copies a network and the networks inside of it.
+
+    Args:
+        model: a functional or sequential network, built.
+        copy: makes the layer that stands for one of the network's.
+
+    Returns:
+        A `keras.Model` with the weights of `model`.
+
+    Raises:
+        ExportError: the network is of another kind, which Keras cannot copy.
+    """
+    try:
+        copied = keras.models.clone_model(model, clone_function=copy, recursive=True)
+    except ValueError as error:
+        raise ExportError(
+            "The network must be functional or sequential, of layers that Keras can copy, so that "
+            "they can be exchanged. Received: "
+            f"{type(model).__name__}, {str(error).splitlines()[0]}"
+        ) from error
+    return copy_weights(model, copied)
+
+
+def _other_weights(model: keras.Model) -> dict[str, str]:
+    """Weights of another float type, by their paths: of `bfloat16`, not of `mixed_bfloat16`."""
+    return {
+        weight.path: weight.dtype
+        for weight in model.weights
+        if keras.backend.is_float_dtype(weight.dtype) and weight.dtype != "float32"
+    }
+
+
+def _of_float32(model: keras.Model, path: str | os.PathLike, flag: str) -> keras.Model:
+    """A copy whose weights are float32."""
+
+    def copy(layer: keras.layers.Layer) -> keras.layers.Layer:
+        return type(layer).from_config({**layer.get_config(), "dtype": "float32"})
+
+    copied = cloned(model, copy)
+    if left := _other_weights(copied):
+        raise ExportError(
+            f"{flag} must have float32 weights, or be of layers that can be copied with them. "
+            f"Received: '{path}', {left}"
+        )
+    return copied
 
 
 def _check_network(model: Any, path: str | os.PathLike, flag: str) -> None:

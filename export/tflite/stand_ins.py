@@ -5,9 +5,8 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from export.program import ExportError
+from export.program import ExportError, cloned
 from export.tflite.responses import Response
-from pkkd_tf.copies import copy_weights
 from pkkd_tf.layers import ADDER_LAYERS, AdderConv2D, AdderDense, AdderDepthwiseConv2D, common
 from pkkd_tf.ops.geometry import make_geometry
 from pkkd_tf.quantization.layers import FakeQuantize
@@ -48,16 +47,9 @@ def with_response(model: keras.Model, response: Response) -> keras.Model:
         kind = DenseOfRows if kind is keras.layers.Dense else kind
         return kind.from_config(layer.get_config())
 
-    try:
-        copied = keras.models.clone_model(model, clone_function=copy, recursive=True)
-    except ValueError as error:
-        raise ExportError(
-            "The network must be functional or sequential, of layers that Keras can copy, so that "
-            "they can be exchanged. Received: "
-            f"{type(model).__name__}, {str(error).splitlines()[0]}"
-        ) from error
+    copied = cloned(model, copy)
     _check_exchanged(copied)
-    return copy_weights(model, copied)
+    return copied
 
 
 class NearestUpSampling(keras.layers.UpSampling2D):
