@@ -110,7 +110,8 @@ def table(runs: list[dict[str, str]]) -> str:
         names = "student_final", "student_best", "teacher_final"
         cells += [mean([run[name] for run in same]) for name in names]
         hours = np.mean([float(run["hours"]) for run in same])
-        cells += [published or "", f"{hours:.1f}, {same[0]['device']}"]
+        devices = " / ".join(dict.fromkeys(run["device"] for run in same))
+        cells += [published or "", f"{hours:.1f}, {devices}"]
         lines.append(f"| {' | '.join(map(str, cells))} |")
     return "\n".join(lines) + "\n"
 

@@ -146,7 +146,7 @@ def finished(folder, run, accuracies, teacher=None):
     folder.mkdir(parents=True)
     report = {
         "accuracies": {"student": {"final": accuracies[-1], "best": max(accuracies)}},
-        "environment": {"devices": ["CPU:0"], "cpu": "a processor", "git_commit": "abc"},
+        "environment": {"devices": ["CPU:0"], "cpu": f"processor {run.seed}", "git_commit": "abc"},
         "times": {"total_seconds": 1800},
     }
     report["accuracies"]["student"]["best_epoch"] = 1
@@ -168,7 +168,7 @@ def test_table_and_curves(tmp_path):
     assert [r["seed"] for r in results_table.read(results)] == ["0", "1"]  # the first was replaced
     line = results_table.table(results_table.read(results)).splitlines()[-1]
     expected = "| cifar10 | resnet20 | pkkd | 2, 256 | 2 | 91.50 ± 0.71 | 92.50 ± 0.71 | 95.00 |"
-    assert line == f"{expected} 92.96 | 0.5, a processor |"
+    assert line == f"{expected} 92.96 | 0.5, processor 0 / processor 1 |"
     assert results_table.curves(results) == ["cifar10_resnet20_2_epochs_batch_256.png"]
     assert (results / "cifar10_resnet20_2_epochs_batch_256.png").stat().st_size > 10_000
     name = "cifar10_resnet20_pkkd_2_epochs_batch_256_seed_0"
