@@ -154,7 +154,9 @@ def test_different_outputs_are_not_kept(small, served, tmp_path, monkeypatch):
         return right(pixels, values) * (1 if tf.executing_eagerly() else 1.01)
 
     monkeypatch.setattr(saved_model, "normalize", wrong_in_graphs)
-    message = r"network's outputs; it was not kept. Received: compared='serving_uint8, logits', relative"
+    message = (
+        r"network's outputs; it was not kept. Received: compared='serving_uint8, logits', relative"
+    )
     with pytest.raises(ExportError, match=message):
         saved_model.export_saved_model(small, tmp_path / "served", DIGITS, overwrite=True)
     assert [path.name for path in tmp_path.iterdir()] == ["served"]
