@@ -19,7 +19,8 @@ def test_every_model_runs_and_is_of_its_kind(files):
     for name, network in made.items():
         network.invoke()
         kind = np.int8 if name.startswith("int8") else np.float32
-        assert network.input["dtype"] == kind and network.output["dtype"] == kind
+        (output,) = network.outputs.values()
+        assert network.input["dtype"] == kind and output["dtype"] == kind
 
 
 def test_the_int8_adder_computes_its_formula(files):
