@@ -1,5 +1,6 @@
 """The adder twin of a convolutional network."""
 
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -24,6 +25,7 @@ OTHER_PRODUCTS = (
     keras.layers.DepthwiseConv1D,
     keras.layers.EinsumDense,
 )
+DEAD_BELOW_ZERO = (keras.activations.relu, keras.activations.relu6)
 INITIALIZERS = ("kernel_initializer", "depthwise_initializer")  # scaled by the fan-in
 
 
@@ -33,7 +35,7 @@ def to_adders(model: keras.Model, keep: Sequence[str] | None = None) -> keras.Mo
     Layers keep their names and arguments, so that `PKKD(to_adders(network), network)` compares
     them one by one. Only the initializers of what becomes an adder's filters are left out: these
     start as N(0, 1), and Keras' default, scaled by the fan-in, slows the training. All weights are
-    new.
+    new, and all layers trainable, as those of a frozen network are not.
 
     Args:
         model: functional or built sequential model, networks inside of it included.
@@ -43,7 +45,8 @@ def to_adders(model: keras.Model, keep: Sequence[str] | None = None) -> keras.Mo
 
     Returns:
         A `keras.Model` of the same kind, not compiled. Batch normalization should follow its adder
-        layers, with `momentum=0.9`.
+        layers, with `momentum=0.9`, and the activation follow that: a response is never above 0,
+        so that a layer with `activation="relu"` gives zeros, of which a warning tells.
 
     Raises:
         ValueError: a model of another kind, a name that is not in it, a layer without an adder
@@ -58,6 +61,7 @@ def to_adders(model: keras.Model, keep: Sequence[str] | None = None) -> keras.Mo
     products = _products(model)
     kept = {products[0], products[-1]} if keep is None else {*keep}
     _check(model, products, kept)
+    _warn_of_activations(model, kept)
 
     def clone(layer: Any) -> Any:
         config = layer.get_config()
@@ -66,7 +70,10 @@ def to_adders(model: keras.Model, keep: Sequence[str] | None = None) -> keras.Mo
             return type(layer).from_config(config)
         return kind.from_config({k: v for k, v in config.items() if k not in INITIALIZERS})
 
-    return keras.models.clone_model(model, clone_function=clone, recursive=True)
+    twin = keras.models.clone_model(model, clone_function=clone, recursive=True)
+    for layer in twin._flatten_layers():
+        layer.trainable = True
+    return twin
 
 
 def _products(model: keras.Model) -> list[str]:
@@ -103,4 +110,20 @@ def _check(model: keras.Model, products: list[str], kept: set[str]) -> None:
         raise ValueError(
             "A layer with products must be left to replace. "
             f"Received: model={model.name!r}, products={products}, keep={sorted(kept)}"
+        )
+
+
+def _warn_of_activations(model: keras.Model, kept: set[str]) -> None:
+    layers = {call.layer.name: call.layer for call in calls(model)}
+    steep = {
+        name: layer.activation.__name__
+        for name, layer in layers.items()
+        if type(layer) in ADDERS and name not in kept and layer.activation in DEAD_BELOW_ZERO
+    }
+    if steep:
+        warnings.warn(
+            "A response of an adder layer is never above 0, where these activations give 0 and no "
+            "gradient: batch normalization should follow the layer without one, and then the "
+            f"activation, as a layer of its own. Received: activations={steep}",
+            stacklevel=3,
         )

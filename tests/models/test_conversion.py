@@ -119,3 +119,22 @@ def test_initializers_of_products_are_warned_of(kind):
         warnings.simplefilter("error")
         kind.from_config(kind(*sizes).get_config())
         kind(*sizes, **{name: "random_normal"})
+
+
+def test_activations_that_a_response_never_reaches_are_warned_of():
+    image = keras.Input((8, 8, 3))
+    x = layers.Conv2D(4, 3, activation="relu", name="first")(image)
+    x = layers.Conv2D(4, 3, activation="relu", name="dead")(x)
+    x = layers.Conv2D(4, 3, activation="tanh", name="alive")(x)
+    model = keras.Model(image, layers.Dense(2, name="last")(layers.Flatten()(x)))
+    with pytest.warns(UserWarning, match="Received: activations={'dead': 'relu'}") as found:
+        to_adders(model)
+    assert found[0].filename == __file__
+
+
+def test_the_twin_of_a_frozen_network_learns():
+    teacher = own_network()
+    teacher.trainable = False
+    twin = to_adders(teacher)
+    assert not teacher.trainable_variables
+    assert len(twin.trainable_variables) == 9
