@@ -4,6 +4,8 @@ import operator
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import keras
+
 from pkkd_tf.distillation.feature_matching import FeatureMatching
 from pkkd_tf.integers import integer
 
@@ -136,6 +138,12 @@ def check_optimizers(model: Any, optimizer: Any, teacher_optimizer: Any) -> None
             f"teacher_mode={model.teacher_mode!r}"
         )
     both = [getattr(each, "inner_optimizer", each) for each in (optimizer, teacher_optimizer)]
+    if model.teacher and any(isinstance(each, keras.optimizers.MultiOptimizer) for each in both):
+        raise ValueError(
+            "Beside a teacher an optimizer must be one for all variables: at the end of `fit` "
+            "Keras asks a MultiOptimizer for the teacher's too. Received: "
+            f"optimizer={optimizer!r}, teacher_optimizer={teacher_optimizer!r}"
+        )
     averaging = any(getattr(each, "use_ema", False) for each in both)
     if averaging and not (alone and not model.pairs):
         raise ValueError(

@@ -49,8 +49,8 @@ class LoggedModel(WithAttributes):
         counts: Any = None,
     ) -> None:
         """Adds one batch, which may be empty, to the means, unless it does not count."""
-        size = tf.shape(labels)[0]
-        size = size if counts is None else size * tf.cast(counts, size.dtype)
+        weight = 1.0 if counts is None else tf.cast(counts, tf.float32)
+        size = tf.cast(tf.shape(labels)[0], tf.float32) * weight
         values = {"loss": loss, "teacher_loss": teacher_loss}
         values.update({f"{name}_loss": part for name, part in parts.items()})
         for name, value in values.items():
@@ -59,8 +59,8 @@ class LoggedModel(WithAttributes):
                 self._means[name].update_state(value, sample_weight=size)
         for name, outputs in (("accuracy", logits), ("teacher_accuracy", theirs)):
             if outputs is not None:
-                hits = losses.accuracy(labels, outputs)[:size]
-                self._means[name].update_state(hits)
+                hits = losses.accuracy(labels, outputs)
+                self._means[name].update_state(hits, sample_weight=tf.ones_like(hits) * weight)
 
     def _logs(self, logs: dict[str, Any]) -> dict[str, Any]:
         """What a step returns: between several workers Keras takes means over a first axis."""

@@ -46,6 +46,10 @@ def fan_in_of(layer: Any) -> int:
     return math.prod(shape[:2] if isinstance(layer, AdderDepthwiseConv2D) else shape[:-1])
 
 
+def _is_of_keras(kind: type) -> bool:
+    return kind.__module__.partition(".")[0] == "keras"
+
+
 def check_functional(model: Any, role: str) -> None:
     """Raises `ValueError` unless the responses of the layers of `model` and its logits can be read.
 
@@ -55,6 +59,11 @@ def check_functional(model: Any, role: str) -> None:
         raise ValueError(
             f"The {role} must be a functional Keras model with known inputs and outputs. "
             f"Received: {role}={model!r}"
+        )
+    if any("call" in vars(kind) for kind in type(model).__mro__ if not _is_of_keras(kind)):
+        raise ValueError(
+            f"The {role} must compute what its layers do, of which its outputs are made; another "
+            f"`call` would be passed over in training. Received: {role}={model!r}"
         )
     last = model.outputs[0]._keras_history.operation
     while getattr(last, "outputs", None):  # a network inside of this one

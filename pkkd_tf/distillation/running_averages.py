@@ -56,6 +56,6 @@ def _steps(options: dict[str, Any]) -> float:
         except TypeError:  # a data set of unknown length, a generator, or no sequence
             return math.inf
         if hasattr(x, "shape"):
-            trained = math.ceil(steps * (1 - options["validation_split"]))
+            trained = math.ceil(steps * (1 - (options["validation_split"] or 0)))
             steps = math.ceil(trained / (options["batch_size"] or 32))
     return epochs * steps

@@ -98,7 +98,8 @@ class _Plan(Layer):
             tiles = max(1, -(-self.batch // self.tile))
             self.tile = max(1, -(-self.batch // tiles))
         self.rows = _divisor(self.output[0], rows * TILE_ELEMENTS // per_image)
-        self.tiles = -(-self.batch // self.tile)
+        tiles = -(-self.batch // self.tile)
+        self.tiles = tf.maximum(tiles, 1) if tf.is_tensor(tiles) else tiles  # none has no shape
 
     def pad_batch(self, x: tf.Tensor) -> tf.Tensor:
         """Adds images until the tiles divide the batch."""

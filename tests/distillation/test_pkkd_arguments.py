@@ -415,3 +415,36 @@ def test_nested_adder_layers_are_measured_but_not_compared():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         pkkd(nested("adder"), nested("convolution"), matched_layers=["same"])
+
+
+@pytest.mark.parametrize("method", ["kd", "pkkd"])
+def test_optimizers_for_some_variables_need_a_student_alone(method):
+    optimizers = keras.optimizers
+    by_path = optimizers.OptimizerMap(optimizers.SGD(0.1), {".*conv1/.*": AdderSGD(0.1)})
+    with pytest.raises(ValueError, match="must be one for all variables.* Received: optimizer="):
+        pkkd(method=method).compile(optimizers.MultiOptimizer(by_path))
+    fit(compiled(method="plain", optimizer=optimizers.MultiOptimizer(by_path)), 1)
+
+
+@pytest.mark.parametrize("role", ["student", "teacher"])
+def test_networks_with_a_call_of_their_own_are_refused(role):
+    kinds = {"student": "adder", "teacher": "convolution"}
+
+    class Divided(keras.Model):
+        def call(self, inputs, training=None):
+            return super().call(inputs / 255, training=training)
+
+    class Named(keras.Model):
+        pass
+
+    networks = {name: network(kind) for name, kind in kinds.items()}
+    own = networks[role]
+    networks[role] = Named(own.inputs, own.outputs[0])
+    pkkd(**networks)
+    networks[role] = Divided(own.inputs, own.outputs[0])
+    with pytest.raises(ValueError, match=f"{role} must compute what its layers.* Received: {role}"):
+        pkkd(**networks)
+
+
+def test_no_split_for_validation_may_be_none():
+    compiled(method="plain").fit(*batch(4), validation_split=None, verbose=0)

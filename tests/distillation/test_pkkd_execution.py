@@ -41,6 +41,14 @@ def test_a_graph_trains_as_eager_steps_do(execution):
 
 
 @pytest.mark.slow
+def test_xla_may_leave_steps_out():
+    execution = {"jit_compile": True, "skip_nonfinite": True}
+    model, logs = trained(run_eagerly=False, execution=execution)
+    assert logs.pop("skipped_steps") == [0]
+    assert_close(model, logs, *expected(), 2e-4)
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
 def test_sixteen_bits_train_as_float32_does(policy):
     _, exact = expected()

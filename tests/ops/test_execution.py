@@ -119,11 +119,15 @@ def test_unknown_dimensions_under_xla(tensors, shape):
     assert_close(graph(x, f, dy), response_and_gradients(x, f, dy))
 
 
-def test_unknown_batch_that_is_empty(path, tensors):
+@pytest.mark.parametrize("size", [(9, 8), (None, None)])
+def test_unknown_batch_that_is_empty(path, tensors, size):
     _, f, _ = tensors
-    signature = [tf.TensorSpec([None, 9, 8, 3]), tf.TensorSpec(f.shape)]
-    graph = tf.function(lambda x, f: adder_conv2d(x, f), input_signature=signature)
-    assert graph(tf.zeros([0, 9, 8, 3]), f).shape == (0, 7, 6, 5)
+    shapes = [None, *size, 3], f.shape, [None, None, None, 5]
+    signature = [tf.TensorSpec(shape) for shape in shapes]
+    graph = tf.function(response_and_gradients, input_signature=signature)
+    y, dx, df = graph(tf.zeros([0, 9, 8, 3]), f, tf.zeros([0, 5, 4, 5]))
+    assert (y.shape, dx.shape) == ((0, 5, 4, 5), (0, 9, 8, 3))
+    np.testing.assert_array_equal(df, 0 * f)
 
 
 def test_saved_model_keeps_response_and_gradients(path, tensors, tmp_path):
