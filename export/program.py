@@ -51,7 +51,7 @@ def load_network(path: str | os.PathLike, flag: str = "--model") -> keras.Model:
     """
     model = networks.load(path, flag, ExportError)
     _check_network(model, path, flag)
-    if _other_weights(model):
+    if _other_weights(model) or _rounded_statistics(model):
         model = _of_float32(model, path, flag)
     for layer in model._flatten_layers():
         layer.dtype_policy = "float32"
@@ -107,6 +107,14 @@ def _other_weights(model: keras.Model) -> dict[str, str]:
         for weight in model.weights
         if keras.backend.is_float_dtype(weight.dtype) and weight.dtype != "float32"
     }
+
+
+def _rounded_statistics(model: keras.Model) -> bool:
+    """Whether a `Normalization` holds its mean in fewer bits, as in `mixed_float16`."""
+    return any(
+        isinstance(layer, keras.layers.Normalization) and layer.compute_dtype != "float32"
+        for layer in model._flatten_layers()
+    )
 
 
 def _of_float32(model: keras.Model, path: str | os.PathLike, flag: str) -> keras.Model:

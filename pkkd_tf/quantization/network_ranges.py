@@ -124,13 +124,21 @@ def _outputs(model: keras.Model, images: np.ndarray) -> Any:
 
 
 def _assign_common(rounding: list[Any], values: list[np.ndarray], layers: list[Any]) -> None:
-    """One range for tensors and all that read them: the best for their relative errors' sum."""
+    """One range for tensors and all that read them: the best for their relative errors' sum.
+
+    Where a tensor has numbers beyond those that adder layers read, none is cut off.
+    """
+    widest, read = _extremes(values), _extremes([x for _, x in layers])
     errors = [_error(layer, x, 0) for layer, x in layers]
 
     def error(low: float, high: float) -> float:
         return sum(own(low, high) for own in errors)
 
-    common = calibration.search(_extremes(values), error, rounding[0].bits)
+    bits = rounding[0].bits
+    if widest[0] < min(read[0], 0) or widest[1] > max(read[1], 0):
+        common = calibration.nudged_range(min(widest[0], 0), max(widest[1], 0), bits)
+    else:
+        common = calibration.search(widest, error, bits)
     for shared in (*rounding, *(layer.range for layer, _ in layers)):
         shared.assign([common])
 

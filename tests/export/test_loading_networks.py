@@ -79,3 +79,14 @@ def test_weights_that_stay_of_another_type_are_named(tmp_path):
     keras.Model(x, Wrapped()(x)).save(tmp_path / "m.keras")
     with pytest.raises(ExportError, match="float32 weights, or .* Received: '.*/offset': 'float64"):
         load_network(tmp_path / "m.keras")
+
+
+@pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])
+def test_given_statistics_are_not_those_of_sixteen_bits(policy, tmp_path):
+    mean, variance = [123.675, 116.28, 103.53], [3411.0, 3262.0, 3290.0]
+    x = keras.Input((4, 4, 3))
+    h = layers.Normalization(mean=mean, variance=variance, dtype=policy)(x)
+    keras.Model(x, h).save(tmp_path / "m.keras")
+    pixels = np.full((1, 4, 4, 3), 200.0, "float32")
+    found = load_network(tmp_path / "m.keras")(pixels)
+    np.testing.assert_allclose(found, (pixels - mean) / np.sqrt(variance), rtol=1e-6)

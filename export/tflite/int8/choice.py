@@ -58,7 +58,8 @@ def choose(graph: Graph, observed: Observation, bits: int, known: Known) -> dict
             dead |= set(group)
         elif scale is None and readers:
             scale = _of_layers(graph, readers, known, bits)
-            scale = scale or _best(graph, observed, readers, bounds, bits)
+            if scale is None and not _reach_further(observed, readers, bounds):
+                scale = _best(graph, observed, readers, bounds, bits)
         elif scale is None:
             scale = _of_tensors(observed, group, known)
         scales |= dict.fromkeys(group, scale or Scale.of_range(*bounds, own_bits))
@@ -130,6 +131,16 @@ def _of_tensors(observed: Observation, group: list[int], known: Known) -> Scale 
     """The range that one of them was given; tied ones have one."""
     found = [known.of_tensor(observed.summaries[t]) for t in group]
     return next((Scale.of_range(*ends) for ends in found if ends), None)
+
+
+def _reach_further(observed: Observation, readers: list, bounds: Any) -> bool:
+    """Whether tied tensors have numbers beyond those of adder layers, whose error knows no others.
+
+    These are not to be cut off.
+    """
+    read = [observed.summaries[int(operator.inputs[0])] for operator in readers]
+    low, high = min(s.low for s in read), max(s.high for s in read)
+    return bounds[0] < min(low, 0.0) or bounds[1] > max(high, 0.0)
 
 
 def _best(graph: Graph, observed: Observation, readers: list, bounds: Any, bits: int) -> Scale:
