@@ -9,6 +9,7 @@ from export.program import ExportError
 from export.tflite import Network, int8
 from export.tflite.graph import Graph, get_options
 from pkkd_tf import quantization
+from pkkd_tf.layers import AdderConv2D
 from tests import delegate_library
 from tests.export.test_int8_operators import FLOAT_OUTPUTS, adder, functional, quantized
 from tests.networks import images, mostly_slow
@@ -163,3 +164,23 @@ def test_a_file_rounds_as_the_fine_tuned_network_does(bits):
     (low, high), _ = (entry["ranges"][0] for entry in ends)
     ((step,), _) = graph.scale(joined.outputs[0])
     np.testing.assert_allclose(step, (high - low) / (2**bits - 1), rtol=1e-6)
+
+
+@pytest.mark.parametrize("factor", [2, 8])
+def test_what_an_adder_layer_reads_does_not_cut_off_what_is_joined_to_it(factor):
+    def build(x):
+        narrow = layers.ReLU()(conv(x))
+        norm = layers.BatchNormalization(name="norm")
+        wide = layers.ReLU()(norm(AdderConv2D(4, 3, padding="same")(narrow)))
+        return layers.Dense(3)(layers.GlobalAveragePooling2D()(conv(join(narrow, wide), 8, 1)))
+
+    model = functional((8, 8, 4), build)
+    samples = images(model, 32)
+    quantization.reestimate_batch_norm(model, samples)
+    gamma = model.get_layer("norm").gamma
+    gamma.assign(gamma * factor)
+    _, report = quantized(model)
+    assert report["difference"] < 0.03
+    rounded = np.asarray(quantization.quantize_model(model, samples)(samples))
+    exact = np.asarray(model(samples))
+    assert np.square(rounded - exact).mean() < 0.06**2 * np.square(exact).mean()
