@@ -9,6 +9,7 @@ network also learns from that one's logits; the float network itself serves. --e
 fine-tuning. First convolution and classifier keep 8 bits.
 """
 
+import shlex
 import sys
 import time
 from pathlib import Path
@@ -118,7 +119,7 @@ def _write(
     names = "name", "num_train", "num_test", "num_classes", "image_shape"
     summary = {
         "program": "quantize",
-        "command": "python -m experiments.quantize " + " ".join(sys.argv[1:]),
+        "command": "python -m experiments.quantize " + shlex.join(sys.argv[1:]),
         "flags": options,
         "environment": report.environment(),
         "dataset": {name: getattr(data, name) for name in names},

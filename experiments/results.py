@@ -1,6 +1,7 @@
 """What a finished run leaves: the networks, the report and the pictures."""
 
 import os
+import shlex
 import sys
 from pathlib import Path
 from typing import Any
@@ -40,7 +41,7 @@ def write(
     drawn, fits, left_out = draw(folder, networks)
     summary = {
         "program": program,
-        "command": f"python -m experiments.{program} " + " ".join(sys.argv[1:]),
+        "command": f"python -m experiments.{program} " + shlex.join(sys.argv[1:]),
         "flags": options,
         "environment": report.environment(bool(options["jit_compile"])),
         "model": options["model"],

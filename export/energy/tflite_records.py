@@ -8,6 +8,7 @@ from export.energy.adder_parts import VIEWS, AdderParts
 from export.energy.records import LayerRecord
 from export.energy.tflite_graph import BITS, dtype_of, sizes_of_one_image
 from export.program import ExportError
+from export.tflite.dilation import join_dilated
 from export.tflite.graph import Graph
 from export.tflite.responses import CUSTOM_OPERATOR
 
@@ -80,7 +81,7 @@ def tflite_records(data: bytes) -> list[LayerRecord]:
 
     Limits: the first subgraph alone, so no control flow.
     """
-    graph = Graph(data)
+    graph = Graph(join_dilated(data))  # three operators, of which the middle one has more images
     counter = _Counter(graph, _bits(graph) // 8)
     return [counter.record(index, operator) for index, operator in _moving(graph)]
 

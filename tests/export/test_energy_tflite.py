@@ -256,6 +256,19 @@ def test_transposed_convolutions_count_as_in_the_network(padding):
     assert record.reads == (6 * 6 * 4,) and record.weights == 3 * 3 * 4 * 5 + 5
 
 
+@pytest.mark.parametrize("kind", (keras.layers.Conv2D, keras.layers.DepthwiseConv2D))
+@pytest.mark.parametrize("padding", ("same", "valid"))
+def test_dilated_convolutions_of_the_converter_count_as_in_the_network(kind, padding):
+    """As three operators, of which the second has more and smaller images."""
+    filters = {"filters": 5} if kind is keras.layers.Conv2D else {}
+    layer = kind(kernel_size=3, dilation_rate=3, padding=padding, **filters)
+    model = sequential((16, 16, 4), layer)
+    converter = tf.lite.TFLiteConverter.from_keras_model(model)
+    for data in (converter.convert(), convert_int8(model)):
+        assert Graph(data).named("SPACE_TO_BATCH_ND")
+        assert totals(tflite_records(data)) == totals(keras_records(model))
+
+
 def test_files_that_are_none(tmp_path):
     (tmp_path / "text.tflite").write_text("no model")
     for name in ("none.tflite", "text.tflite"):
