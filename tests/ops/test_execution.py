@@ -119,8 +119,15 @@ def test_unknown_dimensions_under_xla(tensors, shape):
     assert_close(graph(x, f, dy), response_and_gradients(x, f, dy))
 
 
+def test_unknown_batch_that_is_empty(path, tensors):
+    _, f, _ = tensors
+    signature = [tf.TensorSpec([None, 9, 8, 3]), tf.TensorSpec(f.shape)]
+    graph = tf.function(lambda x, f: adder_conv2d(x, f), input_signature=signature)
+    assert graph(tf.zeros([0, 9, 8, 3]), f).shape == (0, 7, 6, 5)
+
+
 @pytest.mark.parametrize("size", [(9, 8), (None, None)])
-def test_unknown_batch_that_is_empty(path, tensors, size):
+def test_gradients_of_an_unknown_batch_that_is_empty(path, tensors, size):
     _, f, _ = tensors
     shapes = [None, *size, 3], f.shape, [None, None, None, 5]
     signature = [tf.TensorSpec(shape) for shape in shapes]
